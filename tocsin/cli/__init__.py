@@ -6,7 +6,6 @@ import sys
 from typing import Any, NoReturn
 
 import click
-import psycopg
 
 from tocsin.cli import administration, services
 from tocsin.cli.doctor import doctor
@@ -20,7 +19,11 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except Exception as error:
+            import psycopg
+
             if isinstance(error, psycopg.Error) or type(error).__module__.startswith("tocsin."):
                 _fail(error)
             raise
@@ -28,6 +31,8 @@ class _Commands(click.Group):
 
 def _fail(error: Exception) -> NoReturn:
     """Prints an expected failure. Each exception of our own has one line for people, with the cure."""
+    import psycopg
+
     from tocsin.engine.mail.loader import TemplateFailed, TemplatesError
     from tocsin.engine.model import Invalid, Unavailable
 

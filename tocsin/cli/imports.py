@@ -15,16 +15,16 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
-import psycopg
-from psycopg import sql
-from psycopg.rows import dict_row
-from psycopg.types.json import Jsonb
 
 from tocsin.cli.services import find_dsn
 from tocsin.sql import load
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg import sql
 
 REQUIRED = ("key", "recipient", "event_type", "title", "created_at")
 OPTIONAL = ("body", "action_url", "metadata", "initiator", "read_at")
@@ -110,6 +110,8 @@ class DjangoNotifications:
         return int(counted[0]) if counted else 0
 
     def rows(self) -> Iterator[tuple[int, Row]]:
+        from psycopg.rows import dict_row
+
         from tocsin.engine.store.connection import connect
 
         with connect(self.dsn) as connection:
@@ -125,6 +127,8 @@ class DjangoNotifications:
         return f'"{schema or "public"}"."{table}"'
 
     def _query(self, name: str) -> sql.Composed:
+        from psycopg import sql
+
         schema, _, table = self.table.rpartition(".")
         return sql.SQL(load("import")[name]).format(
             table=sql.Identifier(schema or "public", table),
@@ -308,6 +312,9 @@ class _Counts:
 
     def add(self, connection: Any, source: str, rows: list[Row], create_recipients: bool) -> None:
         """Imports one batch."""
+        import psycopg
+        from psycopg.types.json import Jsonb
+
         good = [row for row in rows if row.fault is None]
         self.refused += [f"{row.place}: {row.fault}" for row in rows if row.fault is not None]
         arguments = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -23,6 +22,8 @@ T = TypeVar("T")
 @click.command()
 def up() -> None:
     """Run everything: PostgreSQL, HTTP, a worker, and catchers of mail and push."""
+    import asyncio
+
     from tocsin.dev.up import up as run_up
 
     sys.exit(asyncio.run(run_up(read_settings())))
@@ -42,6 +43,10 @@ def reset() -> None:
 @click.option("--dev", is_flag=True, hidden=True, help="Serve /dev/ too (`tocsin up`).")
 def serve(dev: bool) -> None:
     """Serve HTTP: REST, the badge stream, the pages."""
+    gc.disable()  # until the server is made: there is no garbage yet, and a start takes a seventh less
+
+    import asyncio
+
     from tocsin.engine.store.health import check_start, run_service
     from tocsin.http.server import serve as run_server
 
@@ -113,6 +118,8 @@ def _run(service: Coroutine[Any, Any, None]) -> None:
     try:
         from uvloop import run
     except ImportError:
+        import asyncio
+
         asyncio.run(service)
     else:
         run(service)
@@ -209,6 +216,8 @@ def database_url(settings: Settings) -> str:
 
 def with_database(use: Callable[[Any], Awaitable[T]]) -> T:
     """Returns the result of `use`, with a pool of one connection; raises Unavailable within 5 s."""
+    import asyncio
+
     from tocsin.engine.model import Unavailable
     from tocsin.engine.store.connection import probe
     from tocsin.engine.store.database import Database

@@ -25,7 +25,6 @@ from tocsin.http.app import create_app
 from tocsin.http.errors import HANDLERS
 from tocsin.http.middleware import LoopbackHosts
 from tocsin.http.observability import Metrics, metrics_without_token
-from tocsin.http.openapi import describe
 from tocsin.http.protocol import Connections, Limits, protocol_class
 from tocsin.settings import Settings, SettingsError
 
@@ -87,7 +86,6 @@ async def serve(
             development_key=development_key,
         )
         server = Server(uvicorn_config(settings, app, metrics.connections, limits), hub, started)
-        describe(app)
         _collect_less()
         async with metrics_listener(settings.metrics_port, app):
             await server.serve()
@@ -134,6 +132,7 @@ def _collect_less() -> None:
     """Leaves what there is by now out of garbage collections: a full one would hold the event loop for 50 ms."""
     gc.freeze()
     gc.set_threshold(10_000)
+    gc.enable()  # `tocsin serve` starts without
 
 
 def uvicorn_config(

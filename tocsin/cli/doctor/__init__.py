@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -41,6 +40,8 @@ def doctor(
     Each line is green, yellow or red, with its cure. Run it with the settings of `serve` and `worker`. The exit status
     is 1 if a check is red.
     """
+    import asyncio
+
     from tocsin.cli.doctor.examination import DoctorOptions
 
     names = [check.name for check in all_checks()]
@@ -80,6 +81,8 @@ async def run_checks(
     environ: Mapping[str, str], options: DoctorOptions, names: Collection[str] = ()
 ) -> list[tuple[str, list[Finding]]]:
     """Returns what each check (of these names) found, in the table's order. They run at the same time."""
+    import asyncio
+
     from tocsin.cli.doctor.examination import Examination, examine
 
     checks = [check for check in all_checks() if not names or check.name in names]

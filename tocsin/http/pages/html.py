@@ -5,6 +5,7 @@ And two of them: the settings page, and the API's description.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
@@ -277,14 +278,14 @@ async def _locale(services: Services, person: Person) -> str | None:
 @get("/schema/", media_type="text/html")
 async def schema_page(request: AnyRequest) -> Response[str]:
     """The API's description as a page."""
-    doc = describe(request.app)
+    doc = await asyncio.to_thread(describe, request.app)
     return html("schema.html", doc=doc, calls=list(_calls(doc)))
 
 
 @get("/schema/openapi.json/")
 async def schema_json(request: AnyRequest) -> dict[str, Any]:
     """The API's description as OpenAPI 3.1."""
-    return describe(request.app)
+    return await asyncio.to_thread(describe, request.app)
 
 
 def _calls(doc: Json) -> Iterator[Json]:
