@@ -1,4 +1,4 @@
-"""The fan-out: for one person, a few and many it has different statements, which decide and store the same."""
+"""The fan-out: for one person and for several it has different statements, which decide and store the same."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ EVENT_TYPES = (
 # what is read of each person
 READ = ("recipient", "device", "preference", "digest_preference", "quiet_hours", "suppression")
 FURTHER = ("web_push", "webhook", "chat")
-# beside those of PEOPLE; more than have one plan for all calls
+# beside those of PEOPLE
 CROWD = 2100
 
 

@@ -147,7 +147,7 @@ def test_a_database_from_before_the_first_release_is_refused_and_left_as_it_is(
     assert db.execute("select to_regproc('tocsin.unread_count')").fetchone() == (None,)
 
 
-def test_planner_settings_are_those_of_three_profiles(db: Db) -> None:
+def test_planner_settings_are_those_of_four_profiles(db: Db) -> None:
     found = db.execute(
         """
         select array(
@@ -167,8 +167,8 @@ def test_planner_settings_are_those_of_three_profiles(db: Db) -> None:
         for settings, functions in found
         if functions not in (["unread_count"], ["finish_erasures"])
     }
-    assert len(profiles) == 3
-    assert sum(map(len, profiles.values())) == 17  # all that planner_profiles.sql lists
+    assert len(profiles) == 4
+    assert sum(map(len, profiles.values())) == 16  # all that planner_profiles.sql lists
 
 
 def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:

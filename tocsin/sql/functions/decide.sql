@@ -166,54 +166,61 @@ for each statement execute function tocsin.refresh_default_decisions();
 -- The facts of several people for one event type; unknown people are left out. `_because` goes with `_people`: why each of
 -- them is notified, for the followers of a topic.
 --
--- Each table is read by an index for each person, however many there are (`offset 0` keeps the planner from joining whole
--- tables): so no plan depends on what pages are estimated to cost.
+-- Each table is read once for all people, by an index (`= any (_people)`): so no plan depends on what pages are estimated to
+-- cost, and a person costs no look-up in a table that has nothing of theirs.
 create or replace function tocsin.recipient_facts(_type tocsin.event_type, _people text[], _because text[])
 returns table (recipient_id text, because text, facts jsonb)
 language sql stable
 as $$
     select
-        u.recipient_id,
+        r.recipient_id,
         u.because,
         tocsin.make_facts(
-            p.overrides, p.no_address, p.suppressed, p.no_device, p.digest,
+            p.overrides, r.no_address, r.suppressed, d.recipient_id is null, g.recipient_id is not null,
             case when u.because in ('muted', 'not_mentioned') then u.because end,
-            p.further
+            r.further
         )
     from unnest(_people, _because) u (recipient_id, because)
-    cross join lateral (
+    join (
         select
+            r.recipient_id,
             r.email is null as no_address,
-            exists (select from tocsin.suppression s where s.key = r.address_key) as suppressed,
-            not exists (
-                select
-                from tocsin.device d
-                where d.recipient_id = r.recipient_id
-                    and d.provider <> 'web_push'
-                    and d.disabled_at is null
-            ) as no_device,
-            exists (
-                select
-                from tocsin.digest_preference g
-                where g.recipient_id = r.recipient_id
-                    and g.frequency <> 'off'
-                    and _type.allows_digest
-                    and _type.category = any (coalesce(g.categories, array[_type.category]))
-            ) as digest,
-            (
-                -- The last one of a channel stays: an override of the type, else of its category, else of "*".
-                select jsonb_object_agg(
-                    p.channel,
-                    jsonb_build_array(p.enabled, p.scope)
-                    order by p.scope = _type.event_type, p.scope <> '*'
-                )
-                from tocsin.preference p
-                where p.recipient_id = r.recipient_id
-                    and p.scope in (_type.event_type, _type.category || '.*', '*')
-            ) as overrides,
+            -- `offset 0`: never by reading the whole table
+            exists (select from tocsin.suppression s where s.key = r.address_key offset 0) as suppressed,
             case when r.further_channels <> '{}' then nullif(tocsin.further_channels_of(r.recipient_id), '{}') end as further
         from tocsin.recipient r
-        where r.recipient_id = u.recipient_id
+        where r.recipient_id = any (_people)
         offset 0
-    ) p
+    ) r using (recipient_id)
+    left join (
+        select d.recipient_id
+        from tocsin.device d
+        where d.recipient_id = any (_people)
+            and d.provider <> 'web_push'
+            and d.disabled_at is null
+        group by d.recipient_id
+    ) d using (recipient_id)
+    left join (
+        select g.recipient_id
+        from tocsin.digest_preference g
+        where g.recipient_id = any (_people)
+            and g.frequency <> 'off'
+            and _type.allows_digest
+            and _type.category = any (coalesce(g.categories, array[_type.category]))
+        offset 0
+    ) g using (recipient_id)
+    left join (
+        -- The last one of a channel stays: an override of the type, else of its category, else of "*".
+        select
+            p.recipient_id,
+            jsonb_object_agg(
+                p.channel,
+                jsonb_build_array(p.enabled, p.scope)
+                order by p.scope = _type.event_type, p.scope <> '*'
+            ) as overrides
+        from tocsin.preference p
+        where p.recipient_id = any (_people)
+            and p.scope in (_type.event_type, _type.category || '.*', '*')
+        group by p.recipient_id
+    ) p using (recipient_id)
 $$;

@@ -15,11 +15,7 @@ as $$
 declare
     _notified integer;
 begin
-    if cardinality(_people) < 2000 then
-        _notified := tocsin.fan_out_to_few(_event_id, _type, _people, _because, _now, _subject);
-    else
-        _notified := tocsin.fan_out_to_many(_event_id, _type, _people, _because, _now, _subject);
-    end if;
+    _notified := tocsin.fan_out_rows(_event_id, _type, _people, _because, _now, _subject);
     if _type.reports_created then
         perform tocsin.report_created(_event_id, _people);
     end if;
@@ -152,41 +148,8 @@ begin
 end
 $$;
 
--- For fewer than 2,000 people: by indexes, with one plan for all calls, since planning would take several times as long as
--- the statement itself.
-create or replace function tocsin.fan_out_to_few(
-    _event_id bigint,
-    _type tocsin.event_type,
-    _people text[],
-    _because text[],
-    _now timestamptz,
-    _subject text
-) returns integer
-language plpgsql
-as $$
-begin
-    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now, _subject);
-end
-$$;
-
--- For many people: with a plan for just that number, by indexes or by reading whole tables.
-create or replace function tocsin.fan_out_to_many(
-    _event_id bigint,
-    _type tocsin.event_type,
-    _people text[],
-    _because text[],
-    _now timestamptz,
-    _subject text
-) returns integer
-language plpgsql
-as $$
-begin
-    return tocsin.fan_out_rows(_event_id, _type, _people, _because, _now, _subject);
-end
-$$;
-
--- One statement for any number of people. Ids are taken first, so that each row is made once and no insert has to return
--- what it stored.
+-- One statement for any number of people, with one plan for all calls, since planning takes several times as long as the
+-- statement for a few. Ids are taken first, so that each row is made once and no insert has to return what it stored.
 create or replace function tocsin.fan_out_rows(
     _event_id bigint,
     _type tocsin.event_type,
@@ -208,10 +171,10 @@ begin
         select
             d.facts,
             d.decisions,
-            d.decisions -> 'in_app' ->> 0 = 'on' as in_inbox,
-            d.decisions -> 'email' ->> 0 = 'on' as by_email,
-            d.decisions -> 'push' ->> 0 = 'on' as by_push,
-            d.decisions -> 'email' ->> 1 = 'digest' as by_digest,
+            d.decisions @> '{"in_app": ["on"]}' as in_inbox,
+            d.decisions @> '{"email": ["on"]}' as by_email,
+            d.decisions @> '{"push": ["on"]}' as by_push,
+            d.decisions @> '{"email": ["digest"]}' as by_digest,
             -- null for most
             case when d.facts ? 'further' then tocsin.further_channels_on(d.decisions) end as further
         from (
@@ -279,21 +242,20 @@ begin
             w.notification_id, _event_id, w.recipient_id, w.channel, w.device_id, w.target_id, _now,
             case when h.due_at is null then 'queued' else 'deferred' end::tocsin.delivery_state,
             h.due_at,
-            case when h.due_at is not null then case when (q.hours).recipient_id is null then 'delayed' else 'quiet_hours' end end
+            case when h.due_at is not null then case when q.recipient_id is null then 'delayed' else 'quiet_hours' end end
         from message w
-        left join lateral (
-            select h as hours
+        left join (
+            select h.recipient_id, h as hours
             from tocsin.quiet_hours h
-            where h.recipient_id = w.recipient_id
+            where h.recipient_id = any (_people)
                 and _type.priority < 2
-                and w.target_id is null
             offset 0
-        ) q on true
+        ) q on q.recipient_id = w.recipient_id and w.target_id is null
         cross join lateral (
             select nullif(
                 greatest(
                     _now + coalesce((_type.delays ->> tocsin.timing_channel(w.channel))::interval, '0'),
-                    case when (q.hours).recipient_id is not null then tocsin.quiet_until(q.hours, _now) end
+                    case when q.recipient_id is not null then tocsin.quiet_until(q.hours, _now) end
                 ),
                 _now
             ) as due_at

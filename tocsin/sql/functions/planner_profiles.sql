@@ -1,11 +1,12 @@
--- Planner settings of functions: three profiles, each with the functions that have it.
+-- Planner settings of functions: four profiles, each with the functions that have it.
 --
 -- by_index: for statements that look for a few rows by an index, often among many dead ones. Planning takes longer than
 --     they do, so a plan is kept; it may be made while a table is almost empty, when reading all of it looks cheap, and be
 --     used when the table has a hundred thousand rows.
 -- by_index_nested: the same for statements that join such rows with several tables, one row after the other.
--- bulk: for the fan-out to many people, and for lists with filters: each execution is planned for its values, and may use
---     memory.
+-- by_index_hashed: the same for the fan-out, to a few or a hundred thousand people: each table is read once for all of them, and
+--     the results are joined by hashing, since nested loops would compare each person with each row.
+-- bulk: for lists with filters: each execution is planned for its values, and may use memory.
 --
 -- tocsin.unread_count() has a setting of its own: it is called most often, and each setting costs time.
 do $$
@@ -25,14 +26,21 @@ begin
                     array['enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan']
                 ),
                 (
-                    array['fan_out_to_few', 'group_facts', 'recent_messages', 'settled_between', 'throttle_by_cap', 'throttle_one'],
+                    array['group_facts', 'recent_messages', 'settled_between', 'throttle_by_cap', 'throttle_one'],
                     array[
                         'enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan',
                         'enable_hashjoin = off', 'enable_mergejoin = off'
                     ]
                 ),
                 (
-                    array['fan_out_to_many', 'group_heads'],
+                    array['fan_out_rows'],
+                    array[
+                        'enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan',
+                        'enable_nestloop = off', 'enable_mergejoin = off', 'work_mem = ''64MB'''
+                    ]
+                ),
+                (
+                    array['group_heads'],
                     array['jit = off', 'plan_cache_mode = force_custom_plan', 'work_mem = ''64MB''']
                 )
         ) p (functions, settings)
