@@ -106,6 +106,21 @@ def test_very_many_are_everyone(db: Db, listener: Db) -> None:
     assert announced(db, listener) == ["*"]
 
 
+def test_a_scan_makes_the_leader_idle_once_no_transaction_is_under_way(
+    db: Db, dsn: str, listener: Db
+) -> None:
+    scan = "select idle from tocsin.scan(null, true, true)"
+    with psycopg.connect(dsn) as app:
+        app.execute(MOVERS["notify"])
+        assert listener.execute(scan).fetchone() == (False,)
+        app.commit()
+    announced(db, listener)
+    assert listener.execute(scan).fetchone() == (True,)
+    announced(db, listener)
+    db.execute(MOVERS["read"])
+    assert announced(db, listener) == ['["alice"]']
+
+
 def test_commits_with_a_signal_that_wait_for_each_other_are_counted(db: Db, dsn: str) -> None:
     def waiting() -> int:
         row = db.execute("select tocsin.commits_waiting()").fetchone()
