@@ -172,9 +172,11 @@ class Measure:
 
         rate = ask(1)
         if each.warm and rate < PEOPLE:
-            ask(min(math.ceil(PEOPLE / rate), LONGEST_WARM_UP))
+            ask(min(math.ceil(PEOPLE / max(rate, 1)), LONGEST_WARM_UP))
         before, database = each.cpu(), stage.cpu(self._postgres)
         rate = ask(self._seconds)
+        if not rate:
+            raise SystemExit(f"{each.urls[0]} returned nothing within {self._seconds} s")
         requests = rate * self._seconds / 1e6
         self._spent[name].append((each.cpu() - before) / requests)
         self._spent[f"{name}: PostgreSQL"].append((stage.cpu(self._postgres) - database) / requests)
