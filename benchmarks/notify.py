@@ -21,7 +21,10 @@ transactions that are held open for a random time, 15 % of them rolled back.
 from __future__ import annotations
 
 import asyncio
+import statistics
 import sys
+import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -89,8 +92,9 @@ def main() -> None:
     ):
         prepare(dsn)
         port = stage.free_port()
-        with serving(dsn, port), peers(dsn, redis_url, durable_url) as callers:
-            measured = rates(dsn, Path(folder), callers, rounds)
+        with serving(dsn, port) as serve, peers(dsn, redis_url, durable_url) as callers:
+            beside: Measured = defaultdict(list)
+            measured = rates(dsn, Path(folder), callers, rounds, Leader(serve, beside))
             load = Pgbench(dsn, SCRIPTS, Path(folder)).command(OURS, clients=32, seconds=12)
             with psycopg.connect(dsn, autocommit=True) as owner:
                 latencies = asyncio.run(
@@ -99,7 +103,7 @@ def main() -> None:
             versions = {
                 name: text for caller in callers.values() for name, text in caller.versions.items()
             }
-    keep(record(measured, versions), latencies_record(latencies))
+    keep(record(measured, beside, versions), latencies_record(latencies))
 
 
 def prepare(dsn: str) -> None:
@@ -159,14 +163,31 @@ def peers(dsn: str, redis_url: str, durable_url: str) -> Iterator[dict[str, Peer
         }
 
 
-def rates(dsn: str, folder: Path, callers: dict[str, Peer], rounds: int) -> Measured:
+class Leader:
+    """Records the share of a CPU that `tocsin serve` takes beside each contender in SQL."""
+
+    def __init__(self, pid: int, shares: Measured) -> None:
+        self._pid, self._shares = pid, shares
+
+    @contextmanager
+    def beside(self, name: str) -> Iterator[None]:
+        started, before = time.monotonic(), stage.cpu(self._pid)
+        yield
+        share = (stage.cpu(self._pid) - before) / (time.monotonic() - started)
+        self._shares[name].append(share)
+
+
+def rates(
+    dsn: str, folder: Path, callers: dict[str, Peer], rounds: int, leader: Leader
+) -> Measured:
     """Calls a second of each contender at each width."""
     pgbench = Pgbench(dsn, SCRIPTS, folder)
     with psycopg.connect(dsn, autocommit=True) as owner:
 
         def in_sql(name: str, clients: int) -> float:
             settle(owner)
-            return pgbench.rate(name, clients=clients, seconds=SECONDS)
+            with leader.beside(f"{name}, {clients}"):
+                return pgbench.rate(name, clients=clients, seconds=SECONDS)
 
         def in_python(name: str, clients: int) -> float:
             settle(owner)
@@ -191,7 +212,7 @@ def measured_at(name: str, clients: int) -> bool:
     return clients == 1 and name in (OURS, INSERTS)
 
 
-def record(measured: Measured, versions: dict[str, str]) -> Record:
+def record(measured: Measured, beside: Measured, versions: dict[str, str]) -> Record:
     goals = [
         Goal(f"{OURS}, 32", f"{INSERTS}, 32", at_least=0.85),
         Goal(f"{OURS}, 32", f"{SILENT}, 32", at_least=0.9),
@@ -209,6 +230,10 @@ def record(measured: Measured, versions: dict[str, str]) -> Record:
         unit="calls/s",
         measured=measured,
         goals=goals,
+        facts={
+            f"% of a CPU that serve takes beside {name}": round(100 * statistics.median(shares))
+            for name, shares in beside.items()
+        },
         versions=versions,
     )
 

@@ -14,8 +14,8 @@ SECRET = "a secret of at least thirty-two bytes, for benchmarks"
 
 
 @contextmanager
-def serving(dsn: str, port: int) -> Iterator[None]:
-    """Runs `tocsin serve`; returns when it is the leader."""
+def serving(dsn: str, port: int) -> Iterator[int]:
+    """Runs `tocsin serve`; yields its process id when it is the leader."""
     settings = {
         "database_url": dsn,
         "port": str(port),
@@ -23,11 +23,11 @@ def serving(dsn: str, port: int) -> Iterator[None]:
         "jwt_secret": SECRET,
     }
     with (
-        stage.program(*stage.ours("serve"), settings=settings),
+        stage.program(*stage.ours("serve"), settings=settings) as process,
         psycopg.connect(dsn, autocommit=True) as owner,
     ):
         until(lambda: leads(owner))
-        yield
+        yield process.pid
 
 
 def leads(owner: psycopg.Connection) -> bool:
