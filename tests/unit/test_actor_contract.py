@@ -234,7 +234,11 @@ async def test_one_that_hangs_does_not_hold_up_the_others(far: FarEnd) -> None:
 # Overload.
 
 
-async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(far: FarEnd) -> None:
+async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(
+    far: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the check waits for this test, however long that takes
+    monkeypatch.setattr("tocsin.engine.actors.machinery.envelope.CHECK_TIMEOUT", LONGEST)
     far.plays(Case.ACCEPT)
     checks = Checks(far)
     checks.gate.clear()
