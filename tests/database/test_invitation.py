@@ -198,7 +198,7 @@ def test_an_open_claim_makes_nobody_wait(db: Db, other: Db, dsn: str) -> None:
     claim(db, "another@example.com")
     assert claim(other) == 1
     with psycopg.connect(dsn, autocommit=True) as third:
-        third.execute("set lock_timeout = '200ms'")
+        third.execute("set lock_timeout = '5s'")
         invite(third)
         third.execute("select tocsin.notify('event.invited', array['zoe'], 'x')")
         assert claim(third, "another@example.com") == 0
@@ -264,7 +264,7 @@ def test_a_cancel_waits_for_an_open_claim_and_then_takes_it_out_of_the_inbox(
     cancelling.start()
     _wait_for_lock(db)
     other.commit()
-    cancelling.join(10)
+    cancelling.join()
     assert unread(db) == 0
     assert value(db, "select in_inbox from tocsin.notification") is False
 

@@ -222,7 +222,7 @@ def test_two_withdrawals_at_once(db: Db, dsn: str, other: Db) -> None:
 
 def test_notify_waits_for_none_of_them(db: Db, other: Db) -> None:
     notify(db, ["alice"], replaces=True)
-    db.execute("set lock_timeout = '100ms'")
+    db.execute("set lock_timeout = '5s'")
     value(other, "select tocsin.mark_read('alice', %s)", THREAD)
     value(other, "select tocsin.withdraw(%s)", THREAD)
     notify(other, ["alice"], "Of an open transaction", replaces=True)
@@ -352,7 +352,7 @@ def test_unknown_recipients_are_an_error_created_or_skipped(db: Db) -> None:
 
 
 def test_creating_a_recipient_waits_for_no_open_transaction(db: Db, other: Db) -> None:
-    db.execute("set lock_timeout = '500ms'")
+    db.execute("set lock_timeout = '5s'")
     for ends in ("commit", "rollback"):
         name = f"zoe-{ends}"
         other.execute("select tocsin.upsert_recipient(%s)", (name,))

@@ -20,7 +20,7 @@ from tocsin import notify_topic, subscribe, unsubscribe
 def other(dsn: str) -> Iterator[Db]:
     """A second app's connection, in a transaction of its own; nothing may keep it waiting."""
     with psycopg.connect(dsn) as connection:
-        connection.execute("set statement_timeout = '2s'")
+        connection.execute("set statement_timeout = '60s'")
         connection.commit()
         yield connection
 

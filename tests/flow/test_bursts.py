@@ -48,7 +48,6 @@ async def delivered(db: Db, dsn: str, mailbox: MailCatcher, folder: Path, count:
             lambda: (
                 sum(n for state, n in states(db).items() if state in ("sent", "cancelled")) == count
             ),
-            30,
         )
     return sorted(mails(folder / "mails"), key=lambda mail: mail["subject"])
 

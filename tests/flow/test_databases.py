@@ -75,7 +75,7 @@ def test_two_calls_with_one_key_store_one_event_at_each_isolation_level(db: Db, 
         calling = threading.Thread(target=notify_people)
         calling.start()
         one.commit()
-        calling.join(60)
+        calling.join()
         assert [type(each) for each in failed] == [psycopg.errors.SerializationFailure]
         other.rollback()
         assert other.execute(call).fetchone() == first
