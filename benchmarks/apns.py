@@ -28,10 +28,10 @@ from bench import cpu_limit
 from bench.record import Goal, Record, keep
 from msgspec import Struct
 
-from tocsin.engine.actors.apns.actor import ApnsActor
-from tocsin.engine.actors.apns.connection import Request
-from tocsin.engine.actors.apns.pool import ApnsPool, Endpoint
-from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tests.support.sending import send_by
+from tocsin.engine.actors.apns import ApnsActor, ApnsPool, Endpoint
+from tocsin.engine.actors.apns_connection import Request
+from tocsin.engine.actors.apns_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.model import Channel, CheckResult, Message, Priority, Push, Sent
 from tocsin.testing.apns import ApnsServer, Authority, Key
 
@@ -148,7 +148,7 @@ def by_actor(actor: ApnsActor) -> Send:
 
     async def send(number: int) -> None:
         message = Message(number, UUID(int=number), Channel.PUSH, Priority.NORMAL, push)
-        outcome = (await actor.send(message)).outcome
+        outcome = (await send_by(actor, message)).outcome
         assert isinstance(outcome, Sent), outcome
 
     return send

@@ -21,7 +21,7 @@ from bench.record import Goal, Record, keep
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tocsin.engine.actors.email.dkim import SEALED, SIGNED, Signer
+from tocsin.engine.actors.email_mime import SEALED, SIGNED, Signer
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 ROUNDS, MAILS = 9, 20

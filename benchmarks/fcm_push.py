@@ -25,8 +25,9 @@ from bench.record import Goal, Record, keep
 from google.oauth2.service_account import Credentials
 from pyfcm import FCMNotification
 
-from tocsin.engine.actors.fcm.access_token import SCOPE
-from tocsin.engine.actors.fcm.actor import FcmActor
+from tests.support.sending import send_on
+from tocsin.engine.actors.fcm import FcmActor
+from tocsin.engine.actors.fcm_token import SCOPE
 from tocsin.engine.model import Channel, CheckResult, Message, Priority, Push, Sent
 from tocsin.testing.fcm import FcmServer
 
@@ -94,7 +95,7 @@ async def tocsin(far: dict[str, Any], pushes: int) -> float:
                     Message(number, UUID(int=number), Channel.PUSH, Priority.NORMAL, push)
                     for number in itertools.islice(waiting, permits.size)
                 ]
-                settlements = await asyncio.gather(*(permits.send(each) for each in chunk))
+                settlements = await asyncio.gather(*(send_on(permits, each) for each in chunk))
             if not chunk:
                 return sent
             sent += sum(isinstance(each.outcome, Sent) for each in settlements)

@@ -33,11 +33,13 @@ from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
 from bench.stage import free_port
 
-from tocsin.engine.actors.email import mime
-from tocsin.engine.actors.email.actor import EmailActor
+from tests.support.sending import send_by
+from tocsin.engine.actors import email_mime as mime
+from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Channel, CheckResult, Claimed, Mail, Message, Priority, Sent
+from tocsin.settings.addresses import SmtpServer
 
 SENDER = "Example Club <notifications@example.com>"
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -100,14 +102,17 @@ def ours(port: int, count: int, *, by_event: bool) -> float:
 async def sent(port: int, deliveries: Sequence[Claimed]) -> float:
     """Renders and sends them, as many at a time as the actor's mailbox holds for one job."""
     actor = EmailActor(
-        presend_check=presend_check, sender=SENDER, host="127.0.0.1", port=port, senders=CONNECTIONS
+        presend_check=presend_check,
+        sender=SENDER,
+        server=SmtpServer(host="127.0.0.1", port=port),
+        senders=CONNECTIONS,
     )
     await actor.start()
     waiting: Iterator[Claimed] = iter(deliveries)
 
     async def carry() -> None:
         for one in waiting:
-            settlement = await actor.send(render([one], ()))
+            settlement = await send_by(actor, render([one], ()))
             assert isinstance(settlement.outcome, Sent), settlement
 
     started = time.perf_counter()

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.catalogue_file import CatalogueFile, default_catalogue
+from tocsin.engine.store.catalogue_file import CatalogueFile, default_catalogue
 from tocsin.engine.store.connection import connect, find_fault
 from tocsin.settings.running_instance import SecretFileError, keep_secrets
 from tocsin.sql import load

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from tests.support.run_folder import run_folder
 from tests.support.services import LONGEST, free_port
 from tocsin.dev.supervisor import VARIABLE, ParentPipe
-from tocsin.engine.catalogue_file import default_catalogue
+from tocsin.engine.store.catalogue_file import default_catalogue
 
 NO_INBOX = "billing.payment_due"
 

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tocsin.engine.catalogue_file import parse_catalogue
+from tocsin.engine.store.catalogue_file import parse_catalogue
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import Retention, clean_up, count_over
 from tocsin.engine.store.recipient import list_devices, register_device

@@ -11,7 +11,7 @@ import pytest
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.ledger import deliver, plan
-from tocsin.engine.ops.chart import merge
+from tocsin.engine.ops.overview import merge
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.operations import (
     channels,

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tocsin.engine.catalogue_file import default_catalogue
+from tocsin.engine.store.catalogue_file import default_catalogue
 from tocsin.migrate import apply_catalogue, login_dsn, migrate
 from tocsin.sql import install as module
 from tocsin.sql.install import MigrationError
@@ -180,7 +180,7 @@ def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:
 
 
 def test_a_catalogue_is_applied_whole_or_not_at_all(db: Db, dsn: str) -> None:
-    from tocsin.engine.catalogue_file import CatalogueError, parse_catalogue
+    from tocsin.engine.store.catalogue_file import CatalogueError, parse_catalogue
 
     added = parse_catalogue(
         '[categories]\nshop = "Shop"\n'
@@ -211,7 +211,7 @@ def test_a_catalogue_is_applied_whole_or_not_at_all(db: Db, dsn: str) -> None:
 
 
 def test_a_catalogue_that_replaces_retires_the_rest(db: Db, dsn: str) -> None:
-    from tocsin.engine.catalogue_file import parse_catalogue
+    from tocsin.engine.store.catalogue_file import parse_catalogue
 
     only = parse_catalogue(
         'replace = true\n[event_types]\n"shop.order_sent" = { label = "Order sent", channels = ["email"] }',

@@ -14,7 +14,7 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, NewNotification
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.dev.mail_catcher import MailCatcher
-from tocsin.engine.catalogue_file import CatalogueError, parse_catalogue
+from tocsin.engine.store.catalogue_file import CatalogueError, parse_catalogue
 from tocsin.migrate import apply_catalogue
 
 QUIET = "/api/quiet-hours/"

@@ -9,9 +9,8 @@ from tests.support.http_fixtures import Db
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.dev.mail_catcher import returned
 from tocsin.engine.explain.why import explain_in_lines
-from tocsin.engine.mail.tag import find_tagged_delivery
-from tocsin.engine.mail_events.dsn import read_report
-from tocsin.engine.mail_events.report import to_mail_events
+from tocsin.engine.mail.links import find_tagged_delivery
+from tocsin.engine.mail.returned import read_report, to_mail_events
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import get_secret
 from tocsin.engine.store.mail_event import record_mail_events

@@ -19,10 +19,10 @@ import pytest
 
 from tests.support.phones import far_ends
 from tests.support.services import mail_catcher, mail_count, running, service_dsn, until
-from tocsin.engine.actors.apns.actor import ApnsActor
-from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
-from tocsin.engine.actors.email.actor import EmailActor
-from tocsin.engine.actors.fcm.actor import FcmActor
+from tocsin.engine.actors.apns import ApnsActor
+from tocsin.engine.actors.apns_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.actors.fcm import FcmActor
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.deliver.deliverer import Deliverer
@@ -31,6 +31,7 @@ from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.worker import _renderer
 from tocsin.settings import Settings
+from tocsin.settings.addresses import SmtpServer
 from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Hang, Held
 from tocsin.testing.fcm import FcmServer, unavailable
 
@@ -177,8 +178,7 @@ def _actors(
         "email": EmailActor(
             presend_check=presend_check,
             sender="a@example.test",
-            host="127.0.0.1",
-            port=mail_port,
+            server=SmtpServer(host="127.0.0.1", port=mail_port),
             breaker=stage.breaker(),
         ),
     }

@@ -13,7 +13,7 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
 from tocsin.dev.pages.demo import DemoPair, event_of, known_stories
 from tocsin.dev.seed import seed
-from tocsin.engine.catalogue_file import default_catalogue
+from tocsin.engine.store.catalogue_file import default_catalogue
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings
 

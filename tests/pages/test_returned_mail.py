@@ -15,7 +15,7 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import DEVELOPMENT_URL, KEY, Db, development_app, transport_to
 from tests.support.ledger import deliver
 from tocsin.dev.mail_catcher import MailEnvelope
-from tocsin.engine.mail.tag import make_tag
+from tocsin.engine.mail.links import make_tag
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings
 

@@ -20,7 +20,8 @@ from structlog.testing import capture_logs
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import LINKS, URL, bearer, token
-from tocsin.engine.model import Invalid, nearest
+from tocsin.engine.model import Invalid
+from tocsin.engine.text import nearest
 from tocsin.http.apps.events import PostedEvent
 from tocsin.http.people.preferences import ChangedPreferences
 from tocsin.http.requests import decode

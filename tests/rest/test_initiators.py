@@ -11,7 +11,7 @@ import pytest
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import METRICS_TOKEN, SECRET, URL, Db, NewNotification
 from tocsin import InvalidArgument, upsert_recipient
-from tocsin.engine.model import Initiator
+from tocsin.engine.store.notification import Initiator
 from tocsin.settings import Settings
 
 INBOX = "/api/notifications/"

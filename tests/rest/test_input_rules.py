@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
-from tocsin.engine.actors.email.mime import to_address
+from tocsin.engine.actors.email_mime import to_address
 from tocsin.engine.mail.links import Links
 from tocsin.engine.text import is_web_address, sanitise
 from tocsin.settings.addresses import address_fault

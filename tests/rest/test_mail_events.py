@@ -15,7 +15,7 @@ from tests.support import reports
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import KEY, URL, Db, bearer, transport_to
 from tests.support.ledger import deliver
-from tocsin.engine.mail.tag import make_tag
+from tocsin.engine.mail.links import make_tag
 from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.mail_event import apply_mail_events

@@ -21,7 +21,7 @@ from tests.support.http_fixtures import KEY, METRICS_TOKEN, URL, Db, bearer, tra
 from tests.support.ledger import deliver
 from tests.support.sns import HOST, Sns, sns
 from tocsin.engine.badge.hub import BadgeHub
-from tocsin.engine.mail.tag import make_tag
+from tocsin.engine.mail.links import make_tag
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.apns_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.testing.apns import ApnsServer, Authority, Key
 
 TOPIC = "org.example.app"

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from tocsin.engine.actors.email.actor import EmailActor
+from tests.support.sending import send_by
+from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -18,6 +19,7 @@ from tocsin.engine.model import (
     Priority,
     Rejected,
 )
+from tocsin.settings.addresses import SmtpServer
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
@@ -56,9 +58,14 @@ def make_actor(port: int, **options: Any) -> EmailActor:
         "senders": 1,
         "hold": 0.01,
     }
-    return EmailActor(
-        sender="Tocsin <bell@example.test>", host="127.0.0.1", port=port, **(settings | options)
-    )
+    settings |= options
+    of_server = {
+        name: settings.pop(name)
+        for name in ("username", "password", "tls", "starttls")
+        if name in settings
+    }
+    server = SmtpServer(host="127.0.0.1", port=port, **of_server)
+    return EmailActor(sender="Tocsin <bell@example.test>", server=server, **settings)
 
 
 @asynccontextmanager
@@ -75,4 +82,4 @@ async def actor_for(
 
 async def send_one(port: int, address: str = "alice@example.test", **options: Any) -> Outcome:
     async with actor_for(port, address, **options) as actor:
-        return (await actor.send(message())).outcome
+        return (await send_by(actor, message())).outcome

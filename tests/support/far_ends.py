@@ -18,16 +18,17 @@ from typing import Any, ClassVar, Self
 
 from tests.support.smtp_server import Scripted, raw
 from tests.support.webhook_endpoint import SECRET, Endpoint
-from tocsin.engine.actors.apns.actor import ApnsActor
-from tocsin.engine.actors.apns.provider_token import MemoryStore, ProviderKey, ProviderToken
-from tocsin.engine.actors.chat.actor import SERVICES, ChatActor
-from tocsin.engine.actors.chat.service import ChatService
-from tocsin.engine.actors.email.actor import EmailActor
-from tocsin.engine.actors.fcm.actor import FcmActor
+from tocsin.engine.actors.apns import ApnsActor
+from tocsin.engine.actors.apns_token import MemoryStore, ProviderKey, ProviderToken
+from tocsin.engine.actors.chat import ChatActor
+from tocsin.engine.actors.chat_services import SERVICES, ChatService
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.actors.fcm import FcmActor
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.web_push.actor import WebPushActor
+from tocsin.engine.actors.web_push import WebPushActor
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.model import Mail, PresendCheck, Push, WebhookBody
+from tocsin.settings.addresses import SmtpServer
 from tocsin.settings.keys import VapidKey, new_vapid_key
 from tocsin.testing import fcm
 from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
@@ -141,8 +142,7 @@ class Email(FarEnd):
         return EmailActor(
             presend_check=presend_check,
             sender="a@example.test",
-            host="127.0.0.1",
-            port=self._port,
+            server=SmtpServer(host="127.0.0.1", port=self._port),
             **(settings | options),
         )
 

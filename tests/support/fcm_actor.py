@@ -10,7 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from tocsin.engine.actors.fcm.actor import FcmActor
+from tests.support.sending import send_by
+from tocsin.engine.actors.fcm import FcmActor
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -80,7 +81,7 @@ async def fcm() -> AsyncIterator[FcmServer]:
 
 async def send(fcm: FcmServer, push: Push | Mail = PUSH, **options: Any) -> Outcome:
     async with actor_for(fcm, **options) as actor:
-        return (await actor.send(message(1, push))).outcome
+        return (await send_by(actor, message(1, push))).outcome
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from tocsin.engine.catalogue_file import default_catalogue
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates
 from tocsin.engine.mail.render import render_burst, render_digest
 from tocsin.engine.mail.render_single import render_mail, to_sender
 from tocsin.engine.model import Channel, Claimed, Entry, Mail, Message, Priority
+from tocsin.engine.store.catalogue_file import default_catalogue
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 LINKS = Links("https://app.example.test", bytes(range(32)))

@@ -13,8 +13,8 @@ from babel.messages.extract import extract
 from babel.messages.pofile import read_po, write_po
 from jinja2.ext import babel_extract
 
-from tocsin.engine.catalogue_file import default_catalogue
 from tocsin.engine.mail.language import CATALOGUES, LABELS
+from tocsin.engine.store.catalogue_file import default_catalogue
 
 MAIL = CATALOGUES.parent
 PACKAGE = MAIL.parent.parent
@@ -22,7 +22,7 @@ ROOT = PACKAGE.parent
 PAGES = PACKAGE / "http" / "pages"
 SOURCES = (
     MAIL / "context.py",
-    MAIL / "push_summary.py",
+    MAIL / "render_push.py",
     PAGES / "opt_outs.py",
     PAGES / "mail_links.py",
 )

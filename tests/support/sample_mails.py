@@ -14,12 +14,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import tocsin
+from tests.support.sending import send_by
 from tocsin.dev.mail_catcher import MailCatcher
-from tocsin.engine.actors.email.actor import EmailActor
-from tocsin.engine.actors.email.dkim import Signer
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.actors.email_mime import Signer
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.render import RenderMail, mail_renderer
 from tocsin.engine.model import Channel, CheckResult, Claimed, Entry, Message, Priority, Sent
+from tocsin.settings.addresses import SmtpServer
 
 PUBLIC_URL = "https://notify.example.com"
 DOMAIN = "example.com"
@@ -249,16 +251,14 @@ async def _received(
     actor = EmailActor(
         presend_check=presend_check,
         sender=SENDER,
-        host="127.0.0.1",
-        port=mailbox.port,
-        starttls="never",
+        server=SmtpServer(host="127.0.0.1", port=mailbox.port, starttls="never"),
         local_hostname="worker.example.com",
         senders=1,
         signer=None if pem is None else Signer(pem=pem, selector=SELECTOR, domain=DOMAIN),
     )
     await actor.start()
     for message in messages.values():  # one by one, so that files are in this order
-        outcome = (await actor.send(message)).outcome
+        outcome = (await send_by(actor, message)).outcome
         assert isinstance(outcome, Sent), outcome
     await actor.stop()
     await mailbox.stop()

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from tests.support.sending import send_by
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import (
@@ -109,4 +110,4 @@ async def running(actor: ScriptedActor) -> AsyncIterator[ScriptedActor]:
 
 
 def post(actor: ScriptedActor, *messages: Message) -> list[asyncio.Task[Settlement]]:
-    return [asyncio.create_task(actor.send(each)) for each in messages]
+    return [asyncio.create_task(send_by(actor, each)) for each in messages]

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from tests.support.run_folder import run_folder
-from tocsin.engine.mail_events.ses import read_sns, to_signed
+from tocsin.engine.mail.returned_ses import read_sns, to_signed
 
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:bounces"
 HOST = "https://sns.eu-west-1.amazonaws.com"

@@ -10,10 +10,10 @@ import pytest
 from msgspec import structs
 
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, digest, entry, one
-from tocsin.engine.actors.apns import actor as apns
+from tocsin.engine.actors import apns_messages as apns
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.precompiled import PrecompiledMails
-from tocsin.engine.mail.render import render_push
+from tocsin.engine.mail.render_push import render_push
 from tocsin.engine.mail.render_single import render_mail
 from tocsin.engine.model import Mail, Push
 

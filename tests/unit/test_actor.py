@@ -14,6 +14,7 @@ from tests.support.scripted_actor import (
     post,
     running,
 )
+from tests.support.sending import send_by, send_on
 from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import (
@@ -30,7 +31,7 @@ from tocsin.engine.model import (
 
 async def test_a_message_is_settled_with_its_outcome_and_check_result() -> None:
     async with running(ScriptedActor(Checks(), lambda _: Sent("queue-1"))) as actor:
-        settlement = await actor.send(message(1))
+        settlement = await send_by(actor, message(1))
     assert settlement.outcome == Sent("queue-1")
     assert settlement.check_result is not None
     assert settlement.check_result.address == "1@example.test"
@@ -82,7 +83,7 @@ async def test_unused_permits_are_free_again() -> None:
     actor = ScriptedActor(Checks(), size=4)
     async with running(actor):
         async with actor.acquire(4) as permits:
-            await permits.send(message(1))
+            await send_on(permits, message(1))
         async with asyncio.timeout(LONGEST), actor.acquire(4) as permits:
             assert permits.size == 4
 
@@ -120,7 +121,7 @@ async def test_a_cancelled_send_is_not_sent() -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     async with running(actor):
-        await actor.send(message(2))
+        await send_by(actor, message(2))
     assert actor.order == [2]
 
 
@@ -168,8 +169,8 @@ async def test_the_check_of_a_claim_is_enough_for_what_leaves_at_once() -> None:
     checks = Checks()
     seen = CheckResult(1, "seen@example.test", NOW)
     async with running(ScriptedActor(checks, senders=1)) as actor, actor.acquire(2) as permits:
-        young = await permits.send(message(1), check_result=seen, age=0.01)
-        old = await permits.send(message(2), check_result=seen, age=0.21)
+        young = await send_on(permits, message(1), check_result=seen, age=0.01)
+        old = await send_on(permits, message(2), check_result=seen, age=0.21)
     assert checks.calls == [[2]]
     assert young.check_result == seen
     assert old.check_result is not None
@@ -182,7 +183,7 @@ async def test_a_claims_check_that_was_in_vain_doesnt_shorten_the_next_ones() ->
     async with running(actor), actor.acquire(20) as permits:
         seen = CheckResult(0, "seen@example.test", NOW)
         await asyncio.gather(
-            *(permits.send(message(i), check_result=seen, age=1.0) for i in range(20))
+            *(send_on(permits, message(i), check_result=seen, age=1.0) for i in range(20))
         )
     assert checks.calls == [list(range(20))]
 
@@ -200,7 +201,7 @@ async def test_a_pause_between_check_and_first_byte_means_another_check() -> Non
             return await super().transmit(connection, envelope)
 
     async with running(Paused(checks, clock=lambda: now)) as actor:
-        settlement = await actor.send(message(1))
+        settlement = await send_by(actor, message(1))
     assert settlement.outcome == Sent()
     assert checks.calls == [[1], [1]]
 
@@ -216,7 +217,7 @@ async def test_checks_that_are_too_slow_send_nothing() -> None:
             return await checks.presend_check(messages)
 
     async with running(ScriptedActor(Slow(), clock=lambda: now)) as actor:
-        settlement = await actor.send(message(1))
+        settlement = await send_by(actor, message(1))
     assert settlement.outcome == Unsent("look_too_slow", 1.0)
     assert actor.order == []
 
@@ -239,10 +240,10 @@ async def test_a_check_that_fails_costs_no_attempt() -> None:
     checks = Checks()
     checks.error = ConnectionError("server closed the connection")
     async with running(ScriptedActor(checks)) as actor:
-        settlement = await actor.send(message(1))
+        settlement = await send_by(actor, message(1))
         checks.error = None
         assert settlement.outcome == Unsent("look_failed", 1.0)
-        assert (await actor.send(message(2))).outcome == Sent()
+        assert (await send_by(actor, message(2))).outcome == Sent()
 
 
 async def test_connecting_comes_before_the_check() -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.far_ends import FAR_ENDS, RETRY_AFTER, Case, FarEnd
 from tests.support.loop_clock import LoopClock
+from tests.support.sending import send_by, send_on
 from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
@@ -95,7 +96,7 @@ def message(far: FarEnd, number: int = 1) -> Message:
 
 
 def post(actor: Actor[Any], far: FarEnd, numbers: range) -> list[asyncio.Task[Settlement]]:
-    return [asyncio.create_task(actor.send(message(far, number))) for number in numbers]
+    return [asyncio.create_task(send_by(actor, message(far, number))) for number in numbers]
 
 
 async def play(far: FarEnd, case: Case) -> Outcome:
@@ -120,7 +121,7 @@ async def send(actor: Actor[Any], far: FarEnd, case: Case, number: int = 1) -> O
 async def test_a_message_that_is_accepted_is_sent_to_the_address_of_its_check(far: FarEnd) -> None:
     far.plays(Case.ACCEPT)
     async with actor_of(far) as actor:
-        settlement = await actor.send(message(far))
+        settlement = await send_by(actor, message(far))
     assert isinstance(settlement.outcome, Sent)
     assert settlement.check_result is not None
     assert settlement.check_result.address == far.address
@@ -139,7 +140,7 @@ async def test_what_the_check_withholds_does_not_leave(far: FarEnd) -> None:
     checks = Checks(far)
     checks.withheld = Withheld(DeliveryState.SKIPPED, "opted_out_since")
     async with actor_of(far, checks) as actor:
-        assert (await actor.send(message(far))).outcome == checks.withheld
+        assert (await send_by(actor, message(far))).outcome == checks.withheld
     assert far.received == 0
 
 
@@ -152,10 +153,10 @@ async def test_a_permanent_refusal_is_of_one_message_and_states_what_happens_to_
 ) -> None:
     far.plays(case)
     async with actor_of(far) as actor:
-        outcomes = [(await actor.send(message(far, number))).outcome for number in range(6)]
+        outcomes = [(await send_by(actor, message(far, number))).outcome for number in range(6)]
         assert actor.report().breaker is BreakerState.CLOSED
         far.plays(Case.ACCEPT)
-        assert isinstance((await actor.send(message(far))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(far))).outcome, Sent)
     for outcome in outcomes:
         assert isinstance(outcome, Rejected)
         assert outcome.address_dead == (case is Case.DEAD)
@@ -187,7 +188,7 @@ async def test_a_provider_that_fails_is_left_in_peace_and_no_address_is_touched(
 ) -> None:
     far.plays(case)
     async with actor_of(far, breaker=Breaker(first=3600, most=3600)) as actor:
-        outcomes = [(await actor.send(message(far, number))).outcome for number in range(8)]
+        outcomes = [(await send_by(actor, message(far, number))).outcome for number in range(8)]
         state = actor.report().breaker
     assert all(isinstance(each, Deferred | Unsent) for each in outcomes)
     if far.shared:
@@ -214,7 +215,7 @@ async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Ca
         far.plays(Case.ACCEPT)
         await until(lambda: actor.report().breaker is not BreakerState.OPEN)
         async with actor.acquire(1) as permits:
-            assert isinstance((await permits.send(message(far, 9))).outcome, Sent)
+            assert isinstance((await send_on(permits, message(far, 9))).outcome, Sent)
         assert actor.report().breaker is BreakerState.CLOSED
 
 
@@ -253,7 +254,9 @@ async def test_a_full_mailbox_makes_the_claim_wait_and_loses_nothing(
         checks.gate.set()
         permits = await asyncio.wait_for(claim, LONGEST)
         assert permits.size >= 2
-        kept = [asyncio.create_task(permits.send(message(far, 99))) for _ in range(permits.size)]
+        kept = [
+            asyncio.create_task(send_on(permits, message(far, 99))) for _ in range(permits.size)
+        ]
         settlements = await asyncio.gather(*tasks, *beyond, *kept)
     assert {type(each.outcome) for each in settlements} == {Sent}
     assert far.received == len(settlements)
@@ -293,7 +296,7 @@ async def test_an_actor_that_keeps_crashing_gives_back_its_messages_and_is_start
         assert outcomes[:2] == [Deferred("actor_crashed")] * 2
         assert all(isinstance(each, Unsent) for each in outcomes[2:])
         async with asyncio.timeout(LONGEST):
-            assert isinstance((await actor.send(message(far))).outcome, Sent)
+            assert isinstance((await send_by(actor, message(far))).outcome, Sent)
     assert far.received == 1
 
 
@@ -309,7 +312,7 @@ async def test_a_stop_reports_of_each_message_how_far_it_came(far: FarEnd) -> No
     await actor.stop(grace=0.05)
     assert (await sent).outcome == Unknown("shutdown")
     assert [(await each).outcome for each in waiting] == [Unsent("shutdown")] * 3
-    assert (await actor.send(message(far, 9))).outcome == Unsent("shutdown")
+    assert (await send_by(actor, message(far, 9))).outcome == Unsent("shutdown")
 
 
 async def test_stopping_lets_finish_what_is_being_sent(far: FarEnd) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.scripted_actor import Checks, Connection, ScriptedActor, message, post, running
+from tests.support.sending import send_by, send_on
 from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
@@ -26,7 +27,7 @@ async def test_a_connection_is_used_again_and_given_up_when_idle() -> None:
     actor = ScriptedActor(Checks(), senders=1, idle=0.02)
     async with running(actor):
         for number in range(3):
-            await actor.send(message(number))
+            await send_by(actor, message(number))
         assert (actor.opened, actor.closed) == (1, 0)
         await until(lambda: actor.closed == 1)
 
@@ -34,7 +35,7 @@ async def test_a_connection_is_used_again_and_given_up_when_idle() -> None:
 async def test_a_retry_without_keeping_takes_a_new_connection() -> None:
     results = iter([RetryNow(keep_connection=False), Sent()])
     async with running(ScriptedActor(Checks(), lambda _: next(results), senders=1)) as actor:
-        settlement = await actor.send(message(1))
+        settlement = await send_by(actor, message(1))
     assert settlement.outcome == Sent()
     assert (actor.opened, actor.closed) == (2, 2)
 
@@ -57,7 +58,7 @@ async def test_the_deadline_ends_a_send_by_how_far_it_came(
 ) -> None:
     actor = ScriptedActor(Checks(), lambda each: hang(each, committed=committed), deadline=0.02)
     async with running(actor):
-        assert (await actor.send(message(1))).outcome == outcome
+        assert (await send_by(actor, message(1))).outcome == outcome
         assert (actor.opened, actor.closed) == (1, 1)
 
 
@@ -141,11 +142,11 @@ async def test_an_open_breaker_gives_no_permit_and_refuses_at_once() -> None:
     actor = ScriptedActor(Checks(), senders=1, breaker=Breaker(threshold=1, first=30, most=30))
     actor.refuse = Deferred("down")
     async with running(actor):
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         async with actor.acquire(10) as permits:
             assert permits.size == 0
             assert 10 < permits.retry_after <= 30
-        assert isinstance((await actor.send(message(2))).outcome, Unsent)
+        assert isinstance((await send_by(actor, message(2))).outcome, Unsent)
 
 
 async def test_a_claim_that_waits_gets_no_permit_when_the_breaker_opens() -> None:
@@ -184,10 +185,12 @@ async def test_half_open_lets_one_probe_through_and_a_success_closes_it() -> Non
     actor.refuse = Deferred("down")
     async with running(actor):
         async with actor.acquire(10) as permits:  # held from before it opened
-            await permits.send(message(1))
+            await send_on(permits, message(1))
             actor.refuse = None
             await until(lambda: not broken(actor))
-            tasks = [asyncio.create_task(permits.send(message(number))) for number in range(2, 6)]
+            tasks = [
+                asyncio.create_task(send_on(permits, message(number))) for number in range(2, 6)
+            ]
             await until(lambda: actor.order)
             assert (actor.report().in_flight, actor.report().waiting) == (1, 3)
             assert actor.report().breaker is BreakerState.HALF_OPEN
@@ -200,7 +203,7 @@ async def test_half_open_gives_one_permit() -> None:
     actor = ScriptedActor(Checks(), breaker=Breaker(threshold=1, first=0.02))
     actor.refuse = Deferred("down")
     async with running(actor):
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         await until(lambda: not broken(actor))
         async with actor.acquire(10) as permits, actor.acquire(10) as other:
             assert (permits.size, other.size) == (1, 0)
@@ -232,7 +235,7 @@ async def test_a_crash_after_the_body_leaves_the_outcome_unknown() -> None:
         return ValueError("bug")
 
     async with running(ScriptedActor(Checks(), script)) as actor:
-        assert (await actor.send(message(1))).outcome == Unknown("actor_crashed")
+        assert (await send_by(actor, message(1))).outcome == Unknown("actor_crashed")
 
 
 async def test_messages_are_returned_while_all_senders_pause() -> None:
@@ -259,7 +262,7 @@ async def test_stop_finishes_what_is_being_sent_and_returns_what_waits() -> None
     result.set_result(Sent())
     await stopping
     assert (await tasks[0]).outcome == Sent()
-    assert (await actor.send(message(3))).outcome == Unsent("shutdown")
+    assert (await send_by(actor, message(3))).outcome == Unsent("shutdown")
     assert actor.opened == actor.closed
 
 

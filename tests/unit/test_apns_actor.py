@@ -19,9 +19,10 @@ from structlog.testing import capture_logs
 from tests.support.apns_far_end import *  # noqa: F403 - fixtures
 from tests.support.apns_far_end import DEVICE, TOPIC, tokens_of
 from tests.support.loop_clock import LoopClock
+from tests.support.sending import send_by, send_on
 from tests.support.services import until
-from tocsin.engine.actors.apns.actor import ApnsActor
-from tocsin.engine.actors.apns.provider_token import TokenUnavailable
+from tocsin.engine.actors.apns import ApnsActor
+from tocsin.engine.actors.apns_token import TokenUnavailable
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Channel,
@@ -125,7 +126,7 @@ class Far:
     async def push(self, push: Push = PUSH, **options: Any) -> Outcome:
         priority = options.pop("priority", Priority.NORMAL)
         async with self.actor(**options) as actor:
-            return (await actor.send(message(1, push, priority))).outcome
+            return (await send_by(actor, message(1, push, priority))).outcome
 
 
 @pytest.fixture
@@ -167,11 +168,11 @@ async def test_a_push_arrives_whole(far: Far) -> None:
 async def test_the_apns_id_stays_with_the_delivery(far: Far) -> None:
     far.server.plan(DEVICE, Drop())
     async with far.actor() as actor:
-        assert isinstance((await actor.send(message(1))).outcome, Unknown)
-        await actor.send(message(1))
-        await actor.send(message(2))
+        assert isinstance((await send_by(actor, message(1))).outcome, Unknown)
+        await send_by(actor, message(1))
+        await send_by(actor, message(2))
     async with far.actor(installation="another") as actor:
-        await actor.send(message(1))
+        await send_by(actor, message(1))
     ids = [each.headers["apns-id"] for each in far.server.received]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 3
@@ -316,7 +317,7 @@ async def test_a_refusal_of_all_that_is_ours_pauses_the_channel_and_touches_no_t
     far.server.default = act
     with capture_logs() as logs:
         async with far.actor(senders=1, breaker=Breaker(first=30, most=30)) as actor:
-            outcomes = [(await actor.send(message(number))).outcome for number in range(8)]
+            outcomes = [(await send_by(actor, message(number))).outcome for number in range(8)]
             assert actor.report().breaker is BreakerState.OPEN
     assert {type(each) for each in outcomes[:5]} == {word}
     assert {type(each) for each in outcomes[5:]} == {Unsent}
@@ -331,10 +332,10 @@ async def test_a_refusal_of_all_that_is_ours_pauses_the_channel_and_touches_no_t
 async def test_a_token_that_apns_calls_expired_is_signed_again_once(far: Far) -> None:
     far.server.plan(DEVICE, ApnsReply(403, "ExpiredProviderToken"))
     async with far.actor() as actor:
-        assert isinstance((await actor.send(message(1))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(1))).outcome, Sent)
         assert len(far.server.rules.tokens) == 2
         far.server.plan(DEVICE, ApnsReply(403, "ExpiredProviderToken"))
-        assert (await actor.send(message(2))).outcome == Deferred("apns_ExpiredProviderToken")
+        assert (await send_by(actor, message(2))).outcome == Deferred("apns_ExpiredProviderToken")
     assert len(far.server.rules.tokens) == 2
 
 
@@ -348,9 +349,9 @@ async def test_hundreds_that_meet_an_expired_token_sign_one_for_all(
     tokens = tokens_of(key, clock=lambda: 1_800_000_000 + ahead / 2)  # a clock that is late
     async with ApnsServer(authority, key, topics={TOPIC}, rules=rules) as server:
         async with Far(server, key, ca_file).actor(tokens=tokens, senders=32) as actor:
-            await actor.send(message(0))
+            await send_by(actor, message(0))
             ahead = 3700.0
-            settlements = await asyncio.gather(*(actor.send(message(n)) for n in range(1, 200)))
+            settlements = await asyncio.gather(*(send_by(actor, message(n)) for n in range(1, 200)))
         assert {type(each.outcome) for each in settlements} == {Sent}
         assert len(server.rules.tokens) == 2
         assert server.replies[429] == 0
@@ -375,10 +376,10 @@ async def test_one_that_is_slow_holds_up_no_other(far: Far) -> None:
     far.checks.devices[1] = "11" * 32
     far.server.plan("11" * 32, Held())
     async with far.actor() as actor:
-        await actor.send(message(0))
-        slow = asyncio.create_task(actor.send(message(1)))
+        await send_by(actor, message(0))
+        slow = asyncio.create_task(send_by(actor, message(1)))
         for number in range(2, 50):
-            assert isinstance((await actor.send(message(number))).outcome, Sent)
+            assert isinstance((await send_by(actor, message(number))).outcome, Sent)
         assert not slow.done()
         far.server.release()
         assert isinstance((await slow).outcome, Sent)
@@ -387,9 +388,9 @@ async def test_one_that_is_slow_holds_up_no_other(far: Far) -> None:
 
 async def test_goaway_moves_to_a_new_connection_and_costs_no_attempt(far: Far) -> None:
     async with far.actor() as actor:
-        await actor.send(message(0))
+        await send_by(actor, message(0))
         far.server.plan(DEVICE, GoAway(processed=False, reason="Shutdown"))
-        settlements = await asyncio.gather(*(actor.send(message(n)) for n in range(1, 40)))
+        settlements = await asyncio.gather(*(send_by(actor, message(n)) for n in range(1, 40)))
         assert {type(each.outcome) for each in settlements} == {Sent}
         assert actor.report().breaker_reason is None
     sent = [each.headers["apns-id"] for each in far.server.received if each.status == 200]
@@ -399,26 +400,26 @@ async def test_goaway_moves_to_a_new_connection_and_costs_no_attempt(far: Far) -
 
 async def test_a_connection_that_the_server_dropped_while_idle_is_replaced(far: Far) -> None:
     async with far.actor() as actor:
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         for wire in list(far.server.wires):
             wire.drop()
         await until(lambda: not far.server.wires)
-        assert isinstance((await actor.send(message(2))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(2))).outcome, Sent)
 
 
 async def test_a_server_that_takes_fewer_streams_is_obeyed(far: Far) -> None:
     far.server.streams = 1
     async with far.actor(connections=1) as actor:
-        settlements = await asyncio.gather(*(actor.send(message(n)) for n in range(40)))
+        settlements = await asyncio.gather(*(send_by(actor, message(n)) for n in range(40)))
     assert {type(each.outcome) for each in settlements} == {Sent}
     assert far.server.connected == 1
 
 
 async def test_a_limit_that_falls_while_sending(far: Far) -> None:
     async with far.actor(connections=1) as actor:
-        await actor.send(message(0))
+        await send_by(actor, message(0))
         (wire,) = far.server.wires
-        tasks = [asyncio.create_task(actor.send(message(n))) for n in range(1, 60)]
+        tasks = [asyncio.create_task(send_by(actor, message(n))) for n in range(1, 60)]
         await until(lambda: len(far.server.received) > 10)
         wire.limit(2)
         settlements = await asyncio.gather(*tasks)
@@ -429,19 +430,19 @@ async def test_an_outage_and_its_end(far: Far) -> None:
     far.server.default = ApnsReply(503, "ServiceUnavailable")
     async with far.actor(senders=1, breaker=Breaker(first=0.02, most=0.02)) as actor:
         for number in range(5):
-            await actor.send(message(number))
+            await send_by(actor, message(number))
         assert actor.report().breaker is not BreakerState.CLOSED
         far.server.default = None
         await until(lambda: actor.report().breaker is BreakerState.HALF_OPEN)
         async with actor.acquire(1) as permits:
-            assert isinstance((await permits.send(message(9))).outcome, Sent)
+            assert isinstance((await send_on(permits, message(9))).outcome, Sent)
         assert actor.report().breaker is BreakerState.CLOSED
 
 
 async def test_stopping_leaves_nothing_open(far: Far) -> None:
     before = asyncio.all_tasks()
     async with far.actor() as actor:
-        await asyncio.gather(*(actor.send(message(n)) for n in range(20)))
+        await asyncio.gather(*(send_by(actor, message(n)) for n in range(20)))
     await until(lambda: not far.server.wires)
     assert asyncio.all_tasks() <= before
 
@@ -458,7 +459,7 @@ async def test_memory_and_connections_stay_as_they_were(far: Far) -> None:
     async def round_of(start: int) -> int:
         misbehave(start)
         settlements = await asyncio.gather(
-            *(actor.send(message(number)) for number in range(start, start + 400))
+            *(send_by(actor, message(number)) for number in range(start, start + 400))
         )
         far.checks.devices.clear()
         far.server.received.clear()
@@ -467,7 +468,7 @@ async def test_memory_and_connections_stay_as_they_were(far: Far) -> None:
         return sys.getallocatedblocks()
 
     async with far.actor(senders=32) as actor:
-        await actor.send(message(0))
+        await send_by(actor, message(0))
         await round_of(1)  # fills the caches
         blocks = [await round_of(start) for start in (401, 801)]
         assert blocks[1] - blocks[0] < 400  # one a push

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from hpack import Decoder, HeaderTuple, NeverIndexedHeaderTuple
 
-from tocsin.engine.actors.apns.connection import HeaderEncoder
+from tocsin.engine.actors.apns_connection import HeaderEncoder
 
 NAMES = (b":path", b":method", b"authorization", b"apns-topic", b"apns-id", b"apns-expiration")
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tocsin.engine.actors.apns.reply import (
+from tocsin.engine.actors.apns_messages import (
     DEVICE_PAUSE,
     REFUSALS,
     SERVER_PAUSE,

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.golden_mails import LINKS, claimed
 from tests.support.png import png
-from tocsin.engine.actors.email import mime
+from tocsin.engine.actors import email_mime as mime
 from tocsin.engine.mail.brand import contrast, read_brand
 from tocsin.engine.mail.loader import TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer

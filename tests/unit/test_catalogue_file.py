@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tocsin.engine.catalogue_file import CatalogueError, default_catalogue, parse_catalogue
+from tocsin.engine.store.catalogue_file import CatalogueError, default_catalogue, parse_catalogue
 from tocsin.event_types import read_constants
 from tocsin.sql.catalogue import catalogue
 

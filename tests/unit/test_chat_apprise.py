@@ -16,8 +16,8 @@ from aiohttp import web
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
-from tocsin.engine.actors.chat.actor import ChatActor
-from tocsin.engine.actors.chat.apprise import apprise_fault
+from tests.support.sending import send_by
+from tocsin.engine.actors.chat import ChatActor, apprise_fault
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -71,8 +71,8 @@ async def send(url: str, *numbers: int, allow_loopback: bool = True) -> list[Out
     await actor.start()
     try:
         settled = [
-            await actor.send(
-                Message(number, UUID(int=number), Channel.CHAT, Priority.NORMAL, content)
+            await send_by(
+                actor, Message(number, UUID(int=number), Channel.CHAT, Priority.NORMAL, content)
             )
             for number in numbers
         ]
@@ -131,7 +131,7 @@ async def test_without_the_extra_a_target_names_it(
     made = await machine.put("/api/chat-targets/other/", json=given)
     assert (made.status_code, made.json()["url"]) == (201, "json://…")
     monkeypatch.setitem(sys.modules, "apprise", None)
-    monkeypatch.setattr("tocsin.engine.actors.chat.apprise.find_spec", lambda _: None)
+    monkeypatch.setattr("tocsin.engine.actors.chat.find_spec", lambda _: None)
     refused = await machine.put("/api/chat-targets/team/", json=given)
     assert refused.status_code == 422
     assert "tocsin[apprise]" in refused.json()["errors"][0]["message"]

@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
-from tocsin.engine.actors.chat.actor import SERVICES, ChatActor
-from tocsin.engine.actors.chat.pacing import HORIZON, Pacing
-from tocsin.engine.actors.chat.service import SendLimit
+from tests.support.sending import send_by
+from tocsin.engine.actors.chat import HORIZON, ChatActor, Pacing
+from tocsin.engine.actors.chat_services import SERVICES, SendLimit
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -188,7 +188,7 @@ async def outcomes(
     )
     await actor.start()
     try:
-        settled = await asyncio.gather(*(actor.send(message(number)) for number in numbers))
+        settled = await asyncio.gather(*(send_by(actor, message(number)) for number in numbers))
     finally:
         await actor.stop(grace=0.05)
     return [each.outcome for each in settled]
@@ -243,7 +243,7 @@ async def test_a_replacement_changes_the_earlier_message_and_is_posted_where_tha
 
         async def send(number: int) -> Outcome:
             actor._pacing = Pacing(Clock())
-            return (await actor.send(message(number))).outcome
+            return (await send_by(actor, message(number))).outcome
 
         try:
             first = await send(1)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from tocsin.engine.actors.chat.actor import SERVICES
-from tocsin.engine.actors.chat.service import ChatReply, ChatRequest, ChatText, utf16
+from tocsin.engine.actors.chat_services import SERVICES, ChatReply, ChatRequest, ChatText, utf16
 from tocsin.engine.actors.machinery.http_actor import HttpResponse
 from tocsin.engine.model import Deferred, Rejected, Sent
 from tocsin.testing.chats import KINDS

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from tests.support.sample_mails import DOMAIN, SELECTOR, private_pem, received, sample_messages
-from tocsin.engine.actors.email.dkim import SEALED, SIGNED, Signer
+from tocsin.engine.actors.email_mime import SEALED, SIGNED, Signer
 
 RSA = private_pem()
 ED25519 = (

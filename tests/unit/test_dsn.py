@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support import reports
 from tests.support.reports import TAG
-from tocsin.engine.mail.tag import find_tagged_delivery, make_tag
-from tocsin.engine.mail_events.dsn import read_report
-from tocsin.engine.mail_events.report import find_status, to_mail_events
+from tocsin.engine.mail.links import find_tagged_delivery, make_tag
+from tocsin.engine.mail.returned import find_status, read_report, to_mail_events
 
 KEY = b"k" * 32
 GENUINE = make_tag(KEY, 4711)

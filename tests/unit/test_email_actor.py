@@ -19,8 +19,9 @@ from aiosmtpd.smtp import AuthResult, Envelope, Session
 from msgspec import structs
 
 from tests.support.email_actor import MAIL, NO_MAILBOX, NOW, Checks, actor_for, message, send_one
-from tocsin.engine.actors.email.actor import EmailActor
-from tocsin.engine.actors.email.mime import UnsendableError
+from tests.support.sending import send_by
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.actors.email_mime import UnsendableError
 from tocsin.engine.actors.machinery.breaker import BreakerState
 from tocsin.engine.model import (
     Deferred,
@@ -30,6 +31,7 @@ from tocsin.engine.model import (
     Sent,
     Unsent,
 )
+from tocsin.settings.addresses import SmtpServer
 
 # A real server.
 
@@ -122,7 +124,7 @@ async def test_the_return_path_and_headers_of_the_provider_have_the_tag() -> Non
         "tag_headers": ["X-PM-Metadata-tocsin"],
     }
     async with real(handler) as port, actor_for(port, **options) as actor:
-        assert isinstance((await actor.send(message(7, mail))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(7, mail))).outcome, Sent)
     assert handler.received[0].mail_from == "bounces+7.0123456789ab@xn--bros-0ra.example"
     assert handler.mail()["X-PM-Metadata-tocsin"] == "7.0123456789ab"
     assert handler.mail()["From"] == "Tocsin <bell@example.test>"
@@ -134,7 +136,7 @@ async def test_lines_are_short_and_ascii() -> None:
         "<1@example.test>", "x" * 200, "ü" * 5000, "<p>" + "y" * 5000, (("X-Long", "ä" * 300),)
     )
     async with real(handler) as port, actor_for(port) as actor:
-        assert isinstance((await actor.send(message(1, mail))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(1, mail))).outcome, Sent)
     content = handler.received[0].original_content
     assert content is not None
     assert content.isascii()
@@ -148,7 +150,7 @@ async def test_a_long_address_stays_in_one_line() -> None:
     url = "<https://example.test/" + "x" * 957 + ">"  # the whole line has 998 octets
     mail = Mail("<1@example.test>", "s", "t", "h", (("List-Unsubscribe", url),))
     async with real(handler) as port, actor_for(port) as actor:
-        await actor.send(message(1, mail))
+        await send_by(actor, message(1, mail))
     content = handler.received[0].original_content or b""
     assert f"\r\nList-Unsubscribe: {url}\r\n".encode() in content
     assert max(map(len, content.split(b"\r\n"))) == 998
@@ -157,7 +159,7 @@ async def test_a_long_address_stays_in_one_line() -> None:
 async def test_connections_are_used_again() -> None:
     handler = Handler()
     async with real(handler) as port, actor_for(port, senders=4) as actor:
-        outcomes = await asyncio.gather(*(actor.send(message(number)) for number in range(40)))
+        outcomes = await asyncio.gather(*(send_by(actor, message(number)) for number in range(40)))
     assert {type(each.outcome) for each in outcomes} == {Sent}
     assert len({session.peer for session in handler.sessions}) <= 4
 
@@ -166,16 +168,16 @@ async def test_a_connection_is_renewed_after_so_many_messages() -> None:
     handler = Handler()
     async with real(handler) as port, actor_for(port, recycle_after=2) as actor:
         for number in range(4):
-            await actor.send(message(number))
+            await send_by(actor, message(number))
     assert len({session.peer for session in handler.sessions}) == 2
 
 
 async def test_a_refused_mail_leaves_the_connection_usable() -> None:
     handler = Handler(rcpt="550 5.1.1 no such user")
     async with real(handler) as port, actor_for(port) as actor:
-        first = await actor.send(message(1))
+        first = await send_by(actor, message(1))
         handler.rcpt = "250 OK"
-        second = await actor.send(message(2))
+        second = await send_by(actor, message(2))
     assert first.outcome == NO_MAILBOX
     assert isinstance(second.outcome, Sent)
 
@@ -222,7 +224,7 @@ async def test_a_bad_address_is_refused_before_any_byte(address: str) -> None:
 async def test_no_header_is_injected(mail: Mail) -> None:
     handler = Handler()
     async with real(handler) as port, actor_for(port) as actor:
-        assert (await actor.send(message(1, mail))).outcome == Rejected("invalid_header")
+        assert (await send_by(actor, message(1, mail))).outcome == Rejected("invalid_header")
     assert handler.received == []
 
 
@@ -231,8 +233,7 @@ def test_a_sender_with_control_characters_is_refused_at_the_start() -> None:
         EmailActor(
             presend_check=Checks().presend_check,
             sender="A\r\nBcc: x <a@b.test>",
-            host="127.0.0.1",
-            port=25,
+            server=SmtpServer(host="127.0.0.1", port=25),
         )
 
 
@@ -326,7 +327,7 @@ async def test_credentials_that_fail_open_the_breaker(ca: trustme.CA, ca_file: P
         real(Handler(), **options) as port,
         actor_for(port, ca_file=ca_file, username="user", password="wrong") as actor,
     ):
-        outcomes = [(await actor.send(message(number))).outcome for number in range(6)]
+        outcomes = [(await send_by(actor, message(number))).outcome for number in range(6)]
         assert actor.report().breaker is BreakerState.OPEN
     assert outcomes[:5] == [Deferred("smtp_535_5.7.8")] * 5
     assert isinstance(outcomes[5], Unsent)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from tests.support.sending import send_by
 from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors.machinery.admission import ClaimPace
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
@@ -69,8 +70,8 @@ async def actors(
 
 async def send(found: EndpointActors, delivery_id: int, url: str) -> Settlement:
     actor = await found.of(delivery_id, url)
-    return await actor.send(
-        Message(delivery_id, UUID(int=delivery_id), Channel.WEBHOOK, Priority.NORMAL, BODY)
+    return await send_by(
+        actor, Message(delivery_id, UUID(int=delivery_id), Channel.WEBHOOK, Priority.NORMAL, BODY)
     )
 
 

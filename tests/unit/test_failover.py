@@ -11,10 +11,11 @@ import pytest
 
 from tests.support.email_actor import Checks, make_actor, message
 from tests.support.loop_clock import LoopClock
+from tests.support.sending import send_on
 from tests.support.services import free_port, until
 from tests.support.smtp_server import Scripted, raw
+from tocsin.engine.actors.machinery.base import Failover
 from tocsin.engine.actors.machinery.breaker import Breaker
-from tocsin.engine.actors.machinery.failover import Failover
 from tocsin.engine.model import (
     CheckResult,
     Deferred,
@@ -66,7 +67,7 @@ async def in_a_row(
 async def send(failover: Failover, number: int = 1) -> Settlement:
     async with failover.acquire(1) as permits:
         assert permits.size == 1
-        return await permits.send(message(number))
+        return await send_on(permits, message(number))
 
 
 @both_ways

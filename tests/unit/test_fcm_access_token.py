@@ -10,8 +10,9 @@ import pytest
 
 from tests.support.fcm_actor import *  # noqa: F403 - fixtures
 from tests.support.fcm_actor import Checks, actor_for, message, send
+from tests.support.sending import send_by
 from tests.support.services import LONGEST, until
-from tocsin.engine.actors.fcm.actor import FcmActor
+from tocsin.engine.actors.fcm import FcmActor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Deferred,
@@ -26,7 +27,7 @@ from tocsin.testing.fcm import FcmServer
 
 async def test_one_access_token_serves_all_senders(fcm: FcmServer) -> None:
     async with actor_for(fcm, senders=8) as actor:
-        await asyncio.gather(*(actor.send(message(number)) for number in range(40)))
+        await asyncio.gather(*(send_by(actor, message(number)) for number in range(40)))
     assert len(fcm.issuer.issued) == 1
     assert fcm.requests == 40
 
@@ -36,15 +37,15 @@ async def test_an_access_token_is_renewed_in_the_background_before_it_ends(fcm: 
     now = 0.0
     async with actor_for(fcm, senders=2) as actor:
         actor._access._clock = lambda: now
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         now = 200.0
-        await actor.send(message(2))
+        await send_by(actor, message(2))
         assert len(fcm.issuer.issued) == 1
         now = 330.0
-        assert isinstance((await actor.send(message(3))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(3))).outcome, Sent)
         await until(lambda: len(fcm.issuer.issued) == 2)
         await until(lambda: actor._access.current == fcm.issuer.issued[1])
-        await actor.send(message(4))
+        await send_by(actor, message(4))
     bearers = [each.authorization for each in fcm.received]
     assert len(set(bearers[:3])) == 1
     assert bearers[3] == f"Bearer {fcm.issuer.issued[1]}"
@@ -55,19 +56,19 @@ async def test_a_background_renewal_that_fails_stops_nothing(fcm: FcmServer) -> 
     now = 0.0
     async with actor_for(fcm) as actor:
         actor._access._clock = lambda: now
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         fcm.issuer.status = 503
         now = 330.0
-        assert isinstance((await actor.send(message(2))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(2))).outcome, Sent)
         await until(lambda: actor._access._renewal is not None and actor._access._renewal.done())
-        assert isinstance((await actor.send(message(3))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(3))).outcome, Sent)
 
 
 async def test_a_token_that_ended_early_is_replaced_without_an_attempt(fcm: FcmServer) -> None:
     async with actor_for(fcm, senders=4) as actor:
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         fcm.issuer.revoke_tokens()
-        sent = await asyncio.gather(*(actor.send(message(number)) for number in range(2, 10)))
+        sent = await asyncio.gather(*(send_by(actor, message(number)) for number in range(2, 10)))
         assert {type(each.outcome) for each in sent} == {Sent}
         assert actor.report().breaker_reason is None
     assert len(fcm.issuer.issued) == 2
@@ -76,7 +77,7 @@ async def test_a_token_that_ended_early_is_replaced_without_an_attempt(fcm: FcmS
 async def test_tokens_that_are_never_good_are_not_asked_for_without_end(fcm: FcmServer) -> None:
     fcm.script.always(fcm.script.EVERY, errors.UNAUTHENTICATED)
     async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
-        outcomes = [(await actor.send(message(number))).outcome for number in range(8)]
+        outcomes = [(await send_by(actor, message(number))).outcome for number in range(8)]
         assert outcomes[:5] == [Deferred("fcm_401_unauthenticated", 10)] * 5
         assert all(isinstance(each, Unsent) for each in outcomes[5:])
     assert len(fcm.issuer.issued) == 5
@@ -85,7 +86,7 @@ async def test_tokens_that_are_never_good_are_not_asked_for_without_end(fcm: Fcm
 async def test_a_revoked_key_pauses_the_channel_and_touches_no_token(fcm: FcmServer) -> None:
     fcm.issuer.revoked = True
     async with actor_for(fcm, breaker=Breaker(first=30, most=30)) as actor:
-        outcomes = [(await actor.send(message(number))).outcome for number in range(6)]
+        outcomes = [(await send_by(actor, message(number))).outcome for number in range(6)]
         assert outcomes[:5] == [Deferred("fcm_token_refused")] * 5
         assert actor.report().breaker is BreakerState.OPEN
     assert fcm.requests == 0
@@ -127,14 +128,14 @@ async def silence(fcm: FcmServer) -> AsyncIterator[dict[str, str]]:
 async def test_a_token_endpoint_that_hangs_meets_its_deadline(fcm: FcmServer) -> None:
     async with silence(fcm) as account, actor_for(fcm, service_account=account) as actor:
         actor._access._timeout = 0.1
-        assert (await actor.send(message(1))).outcome == Deferred("fcm_token_timeout")
+        assert (await send_by(actor, message(1))).outcome == Deferred("fcm_token_timeout")
 
 
 async def test_stopping_gives_up_a_renewal(fcm: FcmServer) -> None:
     async with asyncio.timeout(LONGEST), silence(fcm) as account:
         actor = FcmActor(presend_check=Checks().presend_check, service_account=account, url=fcm.url)
         await actor.start()
-        sending = asyncio.create_task(actor.send(message(1)))
+        sending = asyncio.create_task(send_by(actor, message(1)))
         await until(lambda: actor._access._renewal is not None)
         await actor.stop(grace=0.01)
         assert (await sending).outcome == Unsent("shutdown")

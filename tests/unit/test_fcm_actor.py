@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from tests.support.fcm_actor import *  # noqa: F403 - fixtures
 from tests.support.fcm_actor import NOW, Checks, actor_for, message, send
+from tests.support.sending import send_by
 from tests.support.services import until
-from tocsin.engine.actors.fcm.actor import MOST_BYTES, FcmActor
+from tocsin.engine.actors.fcm import MOST_BYTES, FcmActor
 from tocsin.engine.model import (
     CheckResult,
     Deferred,
@@ -94,8 +95,8 @@ async def test_a_push_arrives_with_a_block_for_each_platform(fcm: FcmServer) -> 
 
 async def test_a_repeat_replaces_what_the_device_shows(fcm: FcmServer) -> None:
     async with actor_for(fcm) as actor:
-        await actor.send(message(9))
-        await actor.send(message(9))
+        await send_by(actor, message(9))
+        await send_by(actor, message(9))
     tags = [each.message["android"]["notification"]["tag"] for each in fcm.received]
     assert tags == ["tocsin-9", "tocsin-9"]
 
@@ -214,7 +215,7 @@ async def test_a_dead_token_is_dead_as_of_the_presend_check(fcm: FcmServer) -> N
 async def test_a_used_up_quota_pauses_the_channel_and_returns_what_waits(fcm: FcmServer) -> None:
     fcm.script.then("device-1", [errors.quota_exceeded("120")])
     async with actor_for(fcm) as actor:
-        posted = [asyncio.create_task(actor.send(message(number))) for number in range(1, 5)]
+        posted = [asyncio.create_task(send_by(actor, message(number))) for number in range(1, 5)]
         first, *others = [(await each).outcome for each in posted]
         assert first == Deferred("fcm_429_quota_exceeded", 120)
         for outcome in others:
@@ -228,9 +229,9 @@ async def test_a_used_up_quota_pauses_the_channel_and_returns_what_waits(fcm: Fc
 async def test_a_quota_of_one_device_leaves_the_others_alone(fcm: FcmServer) -> None:
     fcm.script.then("device-1", [errors.DEVICE_QUOTA_EXCEEDED])
     async with actor_for(fcm) as actor:
-        first = (await actor.send(message(1))).outcome
+        first = (await send_by(actor, message(1))).outcome
         assert first == Deferred("fcm_429_quota_exceeded_device", 60)
-        assert isinstance((await actor.send(message(2))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(2))).outcome, Sent)
 
 
 async def test_a_retry_after_may_be_a_date(fcm: FcmServer) -> None:
@@ -261,7 +262,7 @@ async def test_connections_are_used_again(fcm: FcmServer) -> None:
     checks = Checks()
     async with actor_for(fcm, presend_check=checks.presend_check) as actor:
         for number in range(5):
-            await actor.send(message(number))
+            await send_by(actor, message(number))
         assert actor.report().in_flight == 0
     assert fcm.requests == 5
     assert checks.checks <= 5
@@ -295,7 +296,7 @@ async def test_connecting_longer_than_a_check_holds_costs_another_check_and_no_c
         now += 0.3
 
     async with actor_for(fcm, presend_check=presend_check, clock=lambda: now) as actor:
-        assert isinstance((await actor.send(message(1))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(1))).outcome, Sent)
     assert checks.checks == 2
     assert fcm.requests == 1
     assert opened == 2  # one for the access token, one for the push
@@ -304,10 +305,10 @@ async def test_connecting_longer_than_a_check_holds_costs_another_check_and_no_c
 async def test_a_cancelled_send_harms_no_other(fcm: FcmServer) -> None:
     fcm.script.then("device-1", [Fault.HANG])
     async with actor_for(fcm, senders=2) as actor:
-        hanging = asyncio.create_task(actor.send(message(1)))
+        hanging = asyncio.create_task(send_by(actor, message(1)))
         await until(lambda: fcm.requests == 1)
         hanging.cancel()
-        assert isinstance((await actor.send(message(2))).outcome, Sent)
+        assert isinstance((await send_by(actor, message(2))).outcome, Sent)
 
 
 async def test_nobody_listens(fcm: FcmServer) -> None:

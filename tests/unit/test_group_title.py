@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tocsin.engine.catalogue_file import CatalogueError, default_catalogue, parse_catalogue
-from tocsin.engine.group_title import GroupFacts, TitleMany, group_title
+from tocsin.engine.store.catalogue_file import CatalogueError, default_catalogue, parse_catalogue
+from tocsin.engine.text import GroupFacts, TitleMany, group_title
 
 REPLIES = default_catalogue().event_types["forum.new_reply"].title_many
 MESSAGES = default_catalogue().event_types["messages.new_dm"].title_many

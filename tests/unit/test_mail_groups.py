@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import structs
 
 from tests.support.golden_mails import burst, claimed, digest, entry
-from tocsin.engine.catalogue_file import default_catalogue
 from tocsin.engine.model import Claimed, Entry, Mail
+from tocsin.engine.store.catalogue_file import default_catalogue
 
 THREAD = "forum.thread:42"
 TITLE_MANY = default_catalogue().event_types["forum.new_reply"].title_many

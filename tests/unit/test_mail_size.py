@@ -13,7 +13,7 @@ from hypothesis import settings as hypotheses
 from hypothesis import strategies as st
 
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, content
-from tocsin.engine.actors.email.mime import complete, draft, to_address, to_sender
+from tocsin.engine.actors.email_mime import complete, draft, to_address, to_sender
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.loader import DEFAULT, Templates
 from tocsin.engine.mail.render import render_burst, render_digest

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.golden_mails import burst, claimed, digest, entry, of_type, one, samples
-from tocsin.engine.catalogue_file import default_catalogue
 from tocsin.engine.mail.language import catalogues
 from tocsin.engine.mail.loader import SHIPPED as TEMPLATES
 from tocsin.engine.mail.render_single import LARGEST
 from tocsin.engine.model import Entry, Mail
+from tocsin.engine.store.catalogue_file import default_catalogue
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SAMPLES = samples()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.support.golden_mails import claimed, of_type, one
 from tests.support.mail_words import translated, updated, written
-from tocsin.engine.catalogue_file import default_catalogue
 from tocsin.engine.mail.language import CATALOGUES, catalogues, language_of, zone_of
+from tocsin.engine.store.catalogue_file import default_catalogue
 
 FILES = sorted(CATALOGUES.glob("*.po"))
 PLACEHOLDER = re.compile(r"%\(\w+\)[sd]|%%")

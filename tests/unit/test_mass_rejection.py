@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from tests.support.far_ends import Apns, Case, Email, FarEnd, Fcm
 from tests.support.loop_clock import LoopClock
+from tests.support.sending import send_by
 from tests.support.services import LONGEST, until
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
@@ -81,7 +82,7 @@ def message(far: FarEnd, number: int) -> Message:
 
 
 def post(actor: Actor[Any], far: FarEnd, numbers: range) -> list[asyncio.Task[Settlement]]:
-    return [asyncio.create_task(actor.send(message(far, number))) for number in numbers]
+    return [asyncio.create_task(send_by(actor, message(far, number))) for number in numbers]
 
 
 async def outcomes(*tasks: asyncio.Task[Settlement]) -> list[Outcome]:

@@ -10,7 +10,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin.engine.actors.apns.actor import (
+from tocsin.engine.actors.apns_messages import (
     MAX_PAYLOAD,
     ApnsTooLargeError,
     collapse_id,

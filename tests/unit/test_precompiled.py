@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tests.support.golden_mails import _ONES as KINDS
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, claimed_again, content
-from tocsin.engine.actors.email import mime
+from tocsin.engine.actors import email_mime as mime
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.loader import Templates
 from tocsin.engine.mail.precompiled import PrecompiledMails

@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from tocsin.engine.model import ActorReport
-from tocsin.engine.ops.chart import ENDS, HOUR, Series, latency, series_by_channel, window
-from tocsin.engine.ops.problems import CRITICAL, WARNING, Snapshot, find_problems
+from tocsin.engine.ops.overview import ENDS, HOUR, latency, series_by_channel, window
+from tocsin.engine.ops.problems import CRITICAL, WARNING, Series, Snapshot, find_problems
 from tocsin.engine.store.chat_target import DisabledChat
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessReport

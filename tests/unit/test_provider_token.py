@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tocsin.engine.actors.apns.provider_token import (
+from tocsin.engine.actors.apns_token import (
     MemoryStore,
     ProviderKey,
     ProviderToken,

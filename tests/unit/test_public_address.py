@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tocsin.engine.actors.machinery.http_actor import ForbiddenAddressError, PublicResolver
-from tocsin.engine.actors.machinery.public_address import (
+from tocsin.engine.actors.machinery.endpoints import (
     is_public,
     resolved_url_fault,
     url_fault,
 )
+from tocsin.engine.actors.machinery.http_actor import ForbiddenAddressError, PublicResolver
 
 
 @pytest.mark.parametrize(

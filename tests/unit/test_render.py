@@ -15,7 +15,8 @@ from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, one
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress
 from tocsin.engine.mail.loader import Templates, inline_css
-from tocsin.engine.mail.render import render_burst, render_push
+from tocsin.engine.mail.render import render_burst
+from tocsin.engine.mail.render_push import render_push
 from tocsin.engine.model import Mail, Push
 from tocsin.engine.text import sanitise, to_text
 

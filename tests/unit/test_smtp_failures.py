@@ -9,9 +9,10 @@ import pytest
 
 from tests.support.email_actor import NO_MAILBOX, Checks, actor_for, message, send_one
 from tests.support.loop_clock import LoopClock
+from tests.support.sending import send_by, send_on
 from tests.support.services import until
 from tests.support.smtp_server import REPLIES, Scripted, raw
-from tocsin.engine.actors.email.actor import EmailActor
+from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
     Deferred,
@@ -21,6 +22,7 @@ from tocsin.engine.model import (
     Sent,
     Unknown,
 )
+from tocsin.settings.addresses import SmtpServer
 
 # Servers that misbehave.
 
@@ -129,7 +131,7 @@ async def test_a_server_that_closes_during_a_long_body() -> None:
 
     long = Mail("<1@example.test>", "s", "x" * 12_000_000, "h")
     async with raw(talk) as port, actor_for(port) as actor:
-        outcome = (await actor.send(message(1, long))).outcome
+        outcome = (await send_by(actor, message(1, long))).outcome
     assert outcome == Deferred("smtp_disconnected_data")
 
 
@@ -143,12 +145,11 @@ async def test_a_host_that_is_not_there() -> None:
     actor = EmailActor(
         presend_check=Checks().presend_check,
         sender="a@b.test",
-        host="nowhere.invalid",
-        port=25,
+        server=SmtpServer(host="nowhere.invalid", port=25),
         local_hostname="c.test",
     )
     await actor.start()
-    assert (await actor.send(message())).outcome == Deferred("smtp_host_unknown")
+    assert (await send_by(actor, message())).outcome == Deferred("smtp_host_unknown")
     await actor.stop()
 
 
@@ -169,9 +170,9 @@ async def test_a_connection_closed_while_idle_is_replaced() -> None:
         await script(reader, writer)
 
     async with raw(talk) as port, actor_for(port) as actor:
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         writers[0].transport.abort()
-        assert (await actor.send(message(2))).outcome == Sent("Q1234")
+        assert (await send_by(actor, message(2))).outcome == Sent("Q1234")
         assert actor.report().breaker_reason is None
     assert script.connections == 2
 
@@ -189,9 +190,9 @@ async def test_a_reused_connection_that_ends_at_the_first_command_costs_no_attem
         await script(reader, writer)
 
     async with raw(talk) as port, actor_for(port) as actor:
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         script.odd = {"MAIL": reply}
-        assert (await actor.send(message(2))).outcome == Sent("Q1234")
+        assert (await send_by(actor, message(2))).outcome == Sent("Q1234")
         assert actor.report().breaker_reason is None
     assert script.connections == 2
     assert script.commands.count("BODY") == 2
@@ -210,14 +211,13 @@ async def test_the_check_is_repeated_after_a_reconnect() -> None:
         actor = EmailActor(
             presend_check=checks.presend_check,
             sender="a@b.test",
-            host="127.0.0.1",
-            port=port,
+            server=SmtpServer(host="127.0.0.1", port=port),
             senders=1,
         )
         await actor.start()
-        await actor.send(message(1))
+        await send_by(actor, message(1))
         assert checks.calls == 1
-        await actor.send(message(2))
+        await send_by(actor, message(2))
         await actor.stop()
     assert checks.calls == 2
 
@@ -225,8 +225,8 @@ async def test_the_check_is_repeated_after_a_reconnect() -> None:
 async def test_a_refused_recipient_is_followed_by_rset() -> None:
     script = Scripted(RCPT="550 5.1.1 no")
     async with raw(script) as port, actor_for(port) as actor:
-        await actor.send(message(1))
-        await actor.send(message(2))
+        await send_by(actor, message(1))
+        await send_by(actor, message(2))
     assert script.commands[:6] == ["EHLO", "MAIL", "RCPT", "RSET", "MAIL", "RCPT"]
     assert script.connections == 1
 
@@ -258,8 +258,8 @@ async def test_the_commands_of_a_mail_go_in_one_flight_where_that_is_offered() -
         GO_AHEAD, "250 queued as Q1111\r\n", GO_AHEAD, "250 queued as Q2222\r\n", "221 bye\r\n"
     )
     async with raw(server) as port, actor_for(port) as actor:
-        assert (await actor.send(message(1))).outcome == Sent("Q1111")
-        assert (await actor.send(message(2))).outcome == Sent("Q2222")
+        assert (await send_by(actor, message(1))).outcome == Sent("Q1111")
+        assert (await send_by(actor, message(2))).outcome == Sent("Q2222")
     _, commands, body, *_ = server.flights
     assert commands.count(b"\r\n") == 3
     assert commands.endswith(b"\r\nDATA\r\n")
@@ -271,8 +271,8 @@ async def test_a_refused_recipient_in_a_flight_leaves_the_connection_usable() ->
     refused = "250 OK\r\n550 5.1.1 no such user\r\n503 5.5.1 no recipients\r\n"
     server = Flights(refused, "250 OK\r\n", GO_AHEAD, "250 queued as Q1111\r\n", "221 bye\r\n")
     async with raw(server) as port, actor_for(port) as actor:
-        first = (await actor.send(message(1))).outcome
-        second = (await actor.send(message(2))).outcome
+        first = (await send_by(actor, message(1))).outcome
+        second = (await send_by(actor, message(2))).outcome
     assert first == NO_MAILBOX
     assert second == Sent("Q1111")
     assert server.flights[2] == b"RSET\r\n"
@@ -283,8 +283,8 @@ async def test_a_server_that_wants_the_body_for_nobody_is_left() -> None:
     wants = "250 OK\r\n550 5.1.1 no such user\r\n354 go ahead\r\n"
     server = Flights(wants, GO_AHEAD, "250 queued as Q1111\r\n", "221 bye\r\n")
     async with raw(server) as port, actor_for(port) as actor:
-        first = (await actor.send(message(1))).outcome
-        second = (await actor.send(message(2))).outcome
+        first = (await send_by(actor, message(1))).outcome
+        second = (await send_by(actor, message(2))).outcome
     assert first == NO_MAILBOX
     assert second == Sent("Q1111")
     assert server.connections == 2
@@ -317,10 +317,10 @@ async def test_an_outage_and_its_end() -> None:
     breaker = Breaker(first=0.2, most=0.2)
     async with raw(script) as port, actor_for(port, breaker=breaker) as actor:
         for number in range(5):
-            assert (await actor.send(message(number))).outcome == Deferred("smtp_421")
+            assert (await send_by(actor, message(number))).outcome == Deferred("smtp_421")
         assert actor.report().breaker is BreakerState.OPEN
         script.odd = {}
         await until(lambda: actor.report().breaker is BreakerState.HALF_OPEN)
         async with actor.acquire(1) as permits:
-            assert (await permits.send(message(9))).outcome == Sent("Q1234")
+            assert (await send_on(permits, message(9))).outcome == Sent("Q1234")
         assert actor.report().breaker is BreakerState.CLOSED

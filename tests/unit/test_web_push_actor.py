@@ -14,10 +14,15 @@ import jwt
 import pytest
 from msgspec import structs
 
+from tests.support.sending import send_by
 from tocsin.engine.actors.machinery.envelope import SendResult
-from tocsin.engine.actors.web_push.actor import WebPushActor, classify
-from tocsin.engine.actors.web_push.encryption import encrypt, read_receiver_keys
-from tocsin.engine.actors.web_push.vapid import VapidTokens
+from tocsin.engine.actors.web_push import (
+    VapidTokens,
+    WebPushActor,
+    classify,
+    encrypt,
+    read_receiver_keys,
+)
 from tocsin.engine.model import (
     Channel,
     CheckResult,
@@ -180,7 +185,7 @@ async def send(
 ) -> Outcome:
     priority = options.pop("priority", Priority.NORMAL)
     async with actor_for(subscription, **options) as actor:
-        return (await actor.send(message(content, priority))).outcome
+        return (await send_by(actor, message(content, priority))).outcome
 
 
 async def test_a_browser_reads_a_declarative_push_message(service: PushService) -> None:
@@ -310,8 +315,10 @@ async def test_a_failing_push_service_does_not_delay_another(service: PushServic
 
     async with actor_for(broken, presend_check=presend_check) as actor:
         for number in range(20):
-            assert (await actor.send(message(number=number))).outcome == Deferred("web_push_500")
-        assert (await actor.send(message(number=99))).outcome == Sent()
+            assert (await send_by(actor, message(number=number))).outcome == Deferred(
+                "web_push_500"
+            )
+        assert (await send_by(actor, message(number=99))).outcome == Sent()
 
 
 # Addresses that a subscription must not have.

@@ -15,6 +15,7 @@ from uuid import UUID
 import pytest
 import standardwebhooks
 
+from tests.support.sending import send_by
 from tests.support.webhook_endpoint import SECRET, Endpoint
 from tocsin.engine.actors import webhook
 from tocsin.engine.actors.machinery import http_actor
@@ -76,7 +77,7 @@ async def actor_for(
 
 async def send(url: str, content: WebhookBody | Mail = BODY, **options: Any) -> Outcome:
     async with actor_for(url, **options) as actor:
-        return (await actor.send(message(1, content))).outcome
+        return (await send_by(actor, message(1, content))).outcome
 
 
 @pytest.fixture
@@ -110,8 +111,8 @@ async def test_a_receiver_can_verify_what_it_gets(endpoint: Endpoint) -> None:
 
 async def test_a_repeat_bears_the_same_id_and_body(endpoint: Endpoint) -> None:
     async with actor_for(endpoint.url) as actor:
-        await actor.send(message(3))
-        await actor.send(message(3))
+        await send_by(actor, message(3))
+        await send_by(actor, message(3))
     (first, second) = endpoint.received
     assert first[0]["webhook-id"] == second[0]["webhook-id"] == "msg_3"
     assert first[1] == second[1]
@@ -232,7 +233,7 @@ async def test_what_was_checked_is_what_is_connected_to(
     monkeypatch.setattr(webhook, "url_fault", lambda url, **_: None)
     url = f"http://rebind.example.com:{endpoint.port}/hook"
     async with actor_for(url, allow_loopback=False) as actor:
-        assert (await actor.send(message(1))).outcome == Sent()
+        assert (await send_by(actor, message(1))).outcome == Sent()
     assert asked == ["rebind.example.com"]
 
 

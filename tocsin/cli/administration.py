@@ -87,7 +87,7 @@ def event_types_list() -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def event_types_apply(file: Path) -> None:
     """Add to or change the catalogue from a TOML FILE, all or nothing."""
-    from tocsin.engine.catalogue_file import read_catalogue
+    from tocsin.engine.store.catalogue_file import read_catalogue
     from tocsin.migrate import apply_catalogue
 
     count = apply_catalogue(find_dsn(), read_catalogue(file))

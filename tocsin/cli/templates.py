@@ -126,8 +126,8 @@ def _write(out: Path, kind: str, mails: SampleMails, locale: str, email_from: st
 
 
 def _types(catalogue: Path | None) -> list[EventType]:
-    from tocsin.engine.catalogue_file import read_catalogue
     from tocsin.engine.mail.samples import sample_types
+    from tocsin.engine.store.catalogue_file import read_catalogue
 
     return sample_types(read_catalogue(catalogue) if catalogue else None)
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta, timezone
-from difflib import get_close_matches
 from enum import IntEnum, StrEnum
-from heapq import nlargest
-from typing import Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any
 from uuid import UUID
 
-from msgspec import Struct, field, structs
+from msgspec import Struct
 
 # A time zone by PostgreSQL's rules, by which everything is due: a mail shows the hour at which it comes.
 
@@ -32,9 +29,6 @@ class Zone(Struct, frozen=True, eq=False):
     def has_rules_of(self, other: Zone) -> bool:
         """Returns whether both have the same rules."""
         return (self.starts, self.utc_offsets) == (other.starts, other.utc_offsets)
-
-
-_LONGEST_COMPARED = 40  # characters
 
 
 class Channel(StrEnum):
@@ -229,9 +223,7 @@ class Push(Struct, frozen=True):
 
     title: str = ""
     body: str = ""
-    data: dict[str, Any] = field(
-        default_factory=dict
-    )  # for the app, texts alone; "aps" is the provider's
+    data: dict[str, Any] = {}  # for the app, texts alone; "aps" is the provider's
     kind: PushKind = PushKind.ALERT
     sound: str | None = "default"
     thread_id: str | None = None  # shown together on the device
@@ -317,7 +309,7 @@ class Claimed(Struct, frozen=True):
     locale: str | None
     timezone: str | None  # of the digest where it is one and has its own
     created_at: datetime
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = {}
     data: dict[str, str] | None = None  # what the app gave for phones
     actions: list[dict[str, Any]] | None = None  # as the event has them
     burst_id: int | None = None  # those with the same one go as one mail
@@ -340,9 +332,7 @@ class Claimed(Struct, frozen=True):
     withheld: str | None = None
     near_limit: bool = False  # whether the limits of messages to the person have to be counted
     zone: Zone | None = None  # of the time zone's name, by PostgreSQL's rules
-    counted: Sequence[int] | None = (
-        None  # deliveries that go with it, which its message only counts
-    )
+    counted: Sequence[int] | None = None  # further deliveries, which its message only counts
 
     @property
     def is_for_app(self) -> bool:
@@ -387,77 +377,6 @@ class Entry(Struct, frozen=True):
     initiator_name: str | None = None
     title_many: dict[str, dict[str, str]] | None = None
     count: int = 1  # of several about one subject, which are one entry
-
-
-class Action(Struct, frozen=True):
-    """A button of a notification; `url` opens after the press."""
-
-    key: str
-    label: str
-    url: str | None = None
-    style: Literal["primary", "danger"] | None = None
-
-
-class Acted(Struct, frozen=True):
-    """Which button a person pressed, and when."""
-
-    key: str
-    at: datetime
-
-
-class Initiator(Struct, frozen=True):
-    """The person that caused an event, as others see them; name and picture where the app gave them."""
-
-    id: str
-    name: str | None
-    avatar_url: str | None
-
-    def with_picture_of(self, hosts: Sequence[str]) -> Initiator:
-        """Returns it without its picture unless that is on one of these hosts, or a path."""
-        if self.avatar_url is None or _is_on(self.avatar_url, hosts):
-            return self
-        return structs.replace(self, avatar_url=None)
-
-
-def _is_on(url: str, hosts: Sequence[str]) -> bool:
-    """Returns whether a Content-Security-Policy with these hosts would load it; `*.` is each host below one."""
-    if url.startswith("/"):
-        return True
-    parts = urlsplit(url.lower())
-    found = parts.netloc.removesuffix(":443")
-    return parts.scheme == "https" and any(
-        found.endswith(host[1:]) if host.startswith("*.") else found == host for host in hosts
-    )
-
-
-class Notification(Struct, frozen=True):
-    """One notification as a person's client gets it, by REST and by the stream."""
-
-    id: int
-    event_id: int
-    event_type: str
-    category: str
-    title: str
-    body: str
-    body_html: str | None  # sanitised
-    action_url: str | None
-    metadata: dict[str, Any]
-    initiator: str | None
-    subject: str | None  # what it is about
-    read: bool
-    read_at: datetime | None
-    created_at: datetime
-    archived: bool  # taken out of the inbox by the person
-    actions: list[Action] | None
-    acted: Acted | None  # None: no button was pressed yet
-    initiator_profile: Initiator | None  # None: nobody caused it
-
-    def with_picture_of(self, hosts: Sequence[str]) -> Self:
-        """Returns it without the initiator's picture unless that is on one of these hosts, or a path."""
-        profile = self.initiator_profile and self.initiator_profile.with_picture_of(hosts)
-        if profile is self.initiator_profile:
-            return self
-        return structs.replace(self, initiator_profile=profile)
 
 
 class Badge(Struct, frozen=True):
@@ -520,22 +439,6 @@ class Invalid(Exception):
     def __init__(self, message: str, *fields: tuple[str, str]) -> None:
         super().__init__(message)
         self.fields = fields
-
-
-def nearest(name: str, known: Iterable[str], n: int = 1, *, cutoff: float = 0.6) -> list[str]:
-    """Returns the `n` of the known names that are most like a name, none for a long one.
-
-    difflib takes milliseconds a pair, so it compares only those few that share most pairs of letters with the name.
-    """
-    if len(name) > _LONGEST_COMPARED:
-        return []
-    pairs = _pairs(name)
-    likely = nlargest(n + 3, known, key=lambda each: len(pairs & _pairs(each)))
-    return get_close_matches(name, likely, n, cutoff)
-
-
-def _pairs(name: str) -> set[str]:
-    return {name[at : at + 2] for at in range(min(len(name), _LONGEST_COMPARED))}
 
 
 class Unavailable(Exception):

@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from msgspec import Struct
 
-from tocsin.engine.actors.chat.actor import ChatActor
-from tocsin.engine.actors.email.actor import EmailActor
-from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.chat import ChatActor
+from tocsin.engine.actors.email import EmailActor
+from tocsin.engine.actors.email_mime import Signer
+from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
-from tocsin.engine.actors.machinery.failover import Failover
+from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
 from tocsin.engine.deliver.webhook_outbox import keep_queueing_webhooks
 from tocsin.engine.dispatch.dispatcher import Dispatcher
-from tocsin.engine.mail.links import Links
+from tocsin.engine.mail.links import POSTMARK_TAG, Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
-from tocsin.engine.mail.push_summary import render_push_summary
-from tocsin.engine.mail.render import mail_renderer, render_chat, render_push, with_link
-from tocsin.engine.mail.render_webhook import render_webhook
-from tocsin.engine.mail.tag import POSTMARK_TAG
+from tocsin.engine.mail.render import mail_renderer
+from tocsin.engine.mail.render_push import (
+    render_chat,
+    render_push,
+    render_push_summary,
+    render_webhook,
+    with_link,
+)
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
     PROVIDERS,
@@ -51,9 +56,6 @@ from tocsin.engine.store.installation import (
     offer_providers,
 )
 from tocsin.settings import Settings, SettingsError
-
-if TYPE_CHECKING:
-    from tocsin.engine.actors.email.dkim import Signer
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -171,7 +173,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
     if settings.apns:
         actors |= _apns_actors(settings, database, presend_check, link_key)
     if settings.fcm_service_account:
-        from tocsin.engine.actors.fcm.actor import FcmActor  # a fifth of a second to import
+        from tocsin.engine.actors.fcm import FcmActor  # a fifth of a second to import
 
         actors["fcm"] = FcmActor(
             presend_check=presend_check,
@@ -180,7 +182,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             ca_file=settings.ca_file,
         )
     if settings.vapid:
-        from tocsin.engine.actors.web_push.actor import WebPushActor  # imports aiohttp
+        from tocsin.engine.actors.web_push import WebPushActor  # imports aiohttp
 
         actors["web_push"] = WebPushActor(
             presend_check=presend_check,
@@ -193,8 +195,6 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
 
 def _webhook_actors(settings: Settings, presend_check: PresendCheck) -> EndpointActors:
     def make(host_limit: asyncio.Semaphore) -> Actor[Any]:
-        from tocsin.engine.actors.webhook import WebhookActor  # aiohttp takes time to import
-
         return WebhookActor(
             presend_check=presend_check,
             allow_loopback=settings.allow_private_endpoints,
@@ -213,12 +213,7 @@ def _email_actor(settings: Settings, presend_check: PresendCheck) -> OneActor:
             name="email" if alone else f"email/{server.address}",
             presend_check=presend_check,
             sender=settings.email_from,
-            host=server.host,
-            port=server.port,
-            username=server.username,
-            password=server.password,
-            tls=server.tls,
-            starttls=server.starttls,
+            server=server,
             ca_file=settings.ca_file,
             signer=signer,
             return_path=settings.return_path,
@@ -234,8 +229,6 @@ def _signer(settings: Settings) -> Signer | None:
     key = settings.dkim
     if key is None:
         return None
-    from tocsin.engine.actors.email.dkim import Signer
-
     return Signer(pem=key.pem, selector=key.selector, domain=key.domain)
 
 
@@ -243,8 +236,8 @@ def _apns_actors(
     settings: Settings, database: Database, presend_check: PresendCheck, link_key: bytes
 ) -> dict[str, Actor[Any]]:
     """Returns one for each of Apple's environments; both share one token."""
-    from tocsin.engine.actors.apns.actor import PRODUCTION_URL, SANDBOX_URL, ApnsActor
-    from tocsin.engine.actors.apns.provider_token import ProviderKey, ProviderToken
+    from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL, ApnsActor
+    from tocsin.engine.actors.apns_token import ProviderKey, ProviderToken
 
     apns = settings.apns
     assert apns is not None

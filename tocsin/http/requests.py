@@ -24,9 +24,10 @@ from msgspec import Meta, Struct, inspect
 
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
-from tocsin.engine.model import Invalid, NotFound, nearest
+from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
+from tocsin.engine.text import nearest
 from tocsin.http.auth import ACCESS
 from tocsin.http.errors import AnyRequest, Unreadable, value_fault
 from tocsin.settings import Settings

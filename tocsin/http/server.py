@@ -18,7 +18,7 @@ from litestar import Litestar
 from litestar.types import ControllerRouterHandler
 
 from tocsin.engine.badge.hub import BadgeHub
-from tocsin.engine.ops.chart import keep_counting
+from tocsin.engine.ops.overview import keep_counting
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import ProcessReport, get_secret, keep_reporting, new_identity
 from tocsin.http.app import create_app

@@ -26,8 +26,7 @@ from tocsin.dev.far_ends import (
     read_pushes,
 )
 from tocsin.dev.mail_catcher import ReturnKind, returned
-from tocsin.engine.mail_events import dsn
-from tocsin.engine.mail_events.report import to_mail_events
+from tocsin.engine.mail.returned import read_report, to_mail_events
 from tocsin.engine.model import PROVIDERS, NotFound
 from tocsin.engine.store.mail_event import record_mail_events
 from tocsin.http.errors import AnyRequest
@@ -107,7 +106,7 @@ async def return_mail(
     mail = _mail(services, mail_id)
     source = (_folder(services) / f"{mail_id}.eml").read_bytes()
     raw = returned(source, kind, sender=mail["envelope_from"], address=mail["to"][0])
-    report = await asyncio.to_thread(dsn.read_report, raw)
+    report = await asyncio.to_thread(read_report, raw)
     events = to_mail_events([report] if report else [], services.links.key)
     await record_mail_events(services.database, "dsn", events, hold=timedelta(0))
     # relative, with its last slash, which the links of the page need

@@ -12,19 +12,14 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from aiohttp import ClientSession
 
 from tocsin.engine.actors.machinery.admission import ClaimPace
 from tocsin.engine.actors.machinery.base import SenderState
 from tocsin.engine.actors.machinery.breaker import Breaker
+from tocsin.engine.actors.machinery.endpoints import url_fault
 from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
-from tocsin.engine.actors.machinery.http_actor import (
-    HttpActor,
-    HttpConnection,
-    HttpRequest,
-    HttpResponse,
-    PublicResolver,
-)
-from tocsin.engine.actors.machinery.public_address import url_fault
+from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
 from tocsin.engine.model import CheckResult, Deferred, Message, Rejected, Sent, WebhookBody
 
 PREFIX = "whsec_"
@@ -42,9 +37,7 @@ class WebhookActor(HttpActor):
     machine, and by http. Further options are those of `HttpActor`.
     """
 
-    def __init__(
-        self, *, allow_loopback: bool = False, host_limit: Semaphore | None = None, **options: Any
-    ) -> None:
+    def __init__(self, *, host_limit: Semaphore | None = None, **options: Any) -> None:
         settings: dict[str, Any] = {
             "name": "webhook",
             "senders": 8,
@@ -54,13 +47,12 @@ class WebhookActor(HttpActor):
             "keep_alive": 2.0,  # long enough for another check; there are many hosts
             "pace": ClaimPace(wait=0.2, spread=0.05),
             "breaker": Breaker(first=5.0, most=_LONGEST_PAUSE),
-            "resolver": PublicResolver(allow_loopback=allow_loopback),
+            "public_only": True,
         }
         super().__init__(**(settings | options))
         self._host_limit = host_limit or Semaphore(8)
-        self._allow_loopback = allow_loopback
 
-    async def _send(self, envelope: Envelope, sender: SenderState[HttpConnection]) -> None:
+    async def _send(self, envelope: Envelope, sender: SenderState[ClientSession]) -> None:
         async with self._host_limit:
             await super()._send(envelope, sender)
 
@@ -72,7 +64,7 @@ class WebhookActor(HttpActor):
 
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the signed request."""
-        if reason := url_fault(check_result.address, allow_loopback=self._allow_loopback):
+        if reason := url_fault(check_result.address, allow_loopback=self.allow_loopback):
             return Rejected(f"webhook_{reason}")
         now = self._now()
         keys = valid_keys((check_result.options or {}).get("secrets") or (), now)
@@ -90,12 +82,6 @@ class WebhookActor(HttpActor):
     def classify(self, response: HttpResponse) -> SendResult:
         """See the function `classify`."""
         return classify(response.status, response.retry_after)
-
-    def classify_no_response(self, reason: str, *, sent: bool) -> SendResult:
-        """Returns that nothing may be sent there, where the address is private."""
-        if reason == "address_forbidden":
-            return SendResult(Rejected(f"webhook_{reason}"))
-        return super().classify_no_response(reason, sent=sent)
 
 
 def classify(status: int, retry_after: float | None) -> SendResult:

@@ -17,9 +17,8 @@ import structlog
 from msgspec import Struct
 
 from tocsin.engine.actors.machinery.admission import Permits
-from tocsin.engine.actors.machinery.base import Actor
+from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
-from tocsin.engine.actors.machinery.failover import Failover
 from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
 from tocsin.engine.deliver.outcome_writer import AttemptLog, OutcomeWriter
 from tocsin.engine.deliver.settlement import render_failed, settle_all, skip

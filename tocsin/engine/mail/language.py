@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from gettext import GNUTranslations, NullTranslations
 from io import BytesIO
 from pathlib import Path
@@ -277,40 +277,30 @@ def _values(language: Language, zone: AnyZone | None) -> dict[str, Callable[...,
     def written(at: dt.datetime) -> str:
         return language.moment(at, zone)
 
-    @lru_cache(maxsize=32)
-    def read(value: str | dt.date) -> str:
-        return language.day(value, zone)
-
-    def day(value: object) -> str:
-        return read(value) if isinstance(value, str | dt.date) else ""
-
     def moment(at: dt.datetime) -> str:
         return written(at.replace(second=0, microsecond=0))
 
-    def date(at: dt.datetime) -> str:
-        return language.date(at, zone)
-
     return {
-        "day": day,
-        "date": date,
+        "day": _cached(partial(language.day, zone=zone)),
+        "date": partial(language.date, zone=zone),
         "moment": moment,
-        "money": _money(language),
+        "money": _cached(language.money),
         "plain": _plain,
         "isolated": language.isolated,
     }
 
 
-def _money(language: Language) -> Callable[..., str]:
-    @lru_cache(maxsize=32, typed=True)
-    def written(amount: float | str, currency: str | None) -> str:
-        return language.money(amount, currency)
+def _cached(function: Callable[..., str]) -> Callable[..., str]:
+    """Returns the function with its last results kept, except those of values that have no hash."""
+    kept = lru_cache(maxsize=32, typed=True)(function)
 
-    def money(amount: object, currency: object = None) -> str:
-        if not isinstance(amount, int | float | str):
-            return ""
-        return written(amount, currency if isinstance(currency, str) else None)
+    def call(*values: object) -> str:
+        try:
+            return kept(*values)
+        except TypeError:
+            return function(*values)
 
-    return money
+    return call
 
 
 def _plain(value: object) -> str:

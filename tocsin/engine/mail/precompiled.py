@@ -26,13 +26,8 @@ _KEPT = 128  # precompiled mails of one service
 _AFTER = 3  # mails of a kind: precompiling takes as long as two mails
 _LARGEST = 50_000  # characters: large mails are seldom sent to many
 
-_PERSONAL = (
-    "name",
-    "open_url",
-    "actions_url",
-    "unsubscribe_url",
-    "mute_url",
-)  # different for each person
+# different for each person
+_PERSONAL = ("name", "open_url", "actions_url", "unsubscribe_url", "mute_url")
 _OF_THE_EVENT = ("title", "text", "body_html", "initiator", "because")  # different for each event
 # Of these a template may make anything, so they can't be used in what is precompiled for many events.
 _UNUSABLE = ("metadata", "created_at")

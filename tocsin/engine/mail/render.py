@@ -1,13 +1,12 @@
-"""From claimed deliveries to the message that an actor sends: a mail of one, of several or of a digest, or a push."""
+"""From claimed deliveries to the mail that an actor sends: of one, of several, or of a digest."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, TypeVar
 
-import msgspec
 from msgspec import Struct, structs
 
 from tocsin.engine.mail.brand import Brand
@@ -23,7 +22,6 @@ from tocsin.engine.mail.context import (
     with_defaults,
     with_shorter_body,
 )
-from tocsin.engine.mail.grouping import by_subject, line_of, merged_entries
 from tocsin.engine.mail.language import Language, Words, language_of
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.loader import DEFAULT, Templates, names_of
@@ -39,17 +37,11 @@ from tocsin.engine.mail.render_single import (
     to_sender,
     unsubscribe_url_of,
 )
-from tocsin.engine.model import Claimed, Entry, Mail, Message, Push, PushButton, PushKind
-from tocsin.engine.text import one_line, sanitise, to_text
+from tocsin.engine.model import Claimed, Entry, Mail, Message
+from tocsin.engine.text import GroupFacts, about_of, group_title, one_line, sanitise, to_text
 
 RenderMail = Callable[[Sequence[Claimed], Sequence[Entry]], Message]
 Size = TypeVar("Size")
-
-# Of several badge pushes that wait for a device that is off, the last one is enough.
-# Bytes of what a push carries for the app: of the 4096, some are left for its texts.
-_LARGEST_PUSH_DATA = 3_000
-_BADGE_COLLAPSE_ID = "tocsin-badge"
-_FOR_APPS = frozenset({"actions", "actions_path"})  # what an app on a phone needs for its buttons
 
 
 def mail_renderer(
@@ -94,87 +86,6 @@ def _first_that_fits(
         if fits(written.html, written.text, templates):
             return written
     return render(sizes[-1], DEFAULT)
-
-
-def render_push(claimed: Claimed) -> Message:
-    """Returns the push of one delivery; one without an event corrects the badge."""
-    if claimed.event_id is None:  # nothing but the number, which is read right before sending
-        push = Push(
-            kind=PushKind.BADGE, collapse_id=_BADGE_COLLAPSE_ID, expires_at=claimed.expires_at
-        )
-    else:
-        push = _alert(claimed)
-    return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, push)
-
-
-def with_link(message: Message, claimed: Claimed | None, links: Links, inbox: str) -> Message:
-    """Returns a push to a browser with the address that it opens: of its notification, or the inbox for several."""
-    push, link, now = message.content, links.absolute(inbox), datetime.now(UTC)
-    assert isinstance(push, Push)
-    if claimed is not None and claimed.notification_id is not None and claimed.recipient_id:
-        of = (claimed.notification_id, claimed.recipient_id, now)
-        link = links.open(*of, in_push=True)
-        push = _with_buttons(push, claimed.actions or (), links.choose(*of))
-    return structs.replace(message, content=structs.replace(push, link=link))
-
-
-def _with_buttons(push: Push, actions: Sequence[Mapping[str, Any]], page: str) -> Push:
-    """Returns a push with buttons that lead to the page of the actions, which presses one only if it is asked to."""
-    buttons = tuple(
-        PushButton(each["key"], each["label"], f"{page}?key={each['key']}") for each in actions
-    )
-    data = {name: each for name, each in push.data.items() if name not in _FOR_APPS}
-    return structs.replace(push, buttons=buttons, data=data)
-
-
-def render_chat(claimed: Claimed, links: Links) -> Message:
-    """Returns what a chat shows of one delivery: its texts, and where it leads."""
-    link = links.absolute(claimed.action_url) if claimed.action_url else None
-    text = Push(title=claimed.title, body=claimed.body, link=link, expires_at=claimed.expires_at)
-    return Message(claimed.delivery_id, claimed.claim, claimed.channel, claimed.priority, text)
-
-
-def _alert(claimed: Claimed) -> Push:
-    """Returns what people see; `data` has what an app needs to open it."""
-    data = {
-        "notification_id": str(claimed.notification_id),
-        "event_id": str(claimed.event_id),
-        "event_type": claimed.event_type,
-    }
-    data |= claimed.data or {}
-    if claimed.actions:
-        data |= _actions_data(claimed.actions, claimed.notification_id)
-    if (url := claimed.action_url) and _bytes(data) + len(url.encode()) <= _LARGEST_PUSH_DATA:
-        data["action_url"] = url  # else the app finds it by the notification's id
-    return Push(
-        title=claimed.title,
-        body=claimed.body,
-        data=data,
-        thread_id=claimed.category,
-        collapse_id=claimed.subject if claimed.replaces else None,
-        category=_actions_category(claimed.actions) if claimed.actions else None,
-        expires_at=claimed.expires_at,
-    )
-
-
-def _actions_data(
-    actions: Sequence[Mapping[str, Any]], notification_id: int | None
-) -> dict[str, str]:
-    """Returns what an app needs to show the buttons and to press one; at most 1,000 bytes."""
-    shown = [{"key": each["key"], "label": each["label"]} for each in actions]
-    return {
-        "actions": msgspec.json.encode(shown).decode(),
-        "actions_path": f"/api/notifications/{notification_id}/actions/",
-    }
-
-
-def _actions_category(actions: Sequence[Mapping[str, Any]]) -> str:
-    """Returns a name for these buttons in this order, by which an iOS app registers them."""
-    return f"tocsin:{','.join(each['key'] for each in actions)}"
-
-
-def _bytes(data: dict[str, str]) -> int:
-    return len(msgspec.json.encode(data))
 
 
 # A digest: one mail about what happened in a day or a week, grouped by category.
@@ -412,3 +323,51 @@ def _shortened_items(
         }
         for place, (one, item) in enumerate(zip(shown, items, strict=True))
     ][: size.shown]
+
+
+def merged_entries(entries: Sequence[Entry], locale: str | None) -> list[Entry]:
+    """Returns unread entries of one type and subject as one where there is a line for all of them."""
+    groups: dict[Hashable, list[Entry]] = {}
+    for place, entry in enumerate(entries):
+        groups.setdefault(_key(entry, place, alone=entry.read), []).append(entry)
+    return [entry for group in groups.values() for entry in _merged(group, locale)]
+
+
+def by_subject(newest_first: Sequence[Claimed]) -> list[list[Claimed]]:
+    """Returns the deliveries of a mail in groups of one type and subject, the group with the newest first."""
+    groups: dict[Hashable, list[Claimed]] = {}
+    for place, one in enumerate(newest_first):
+        groups.setdefault(_key(one, place, alone=one.title_many is None), []).append(one)
+    return list(groups.values())
+
+
+def line_of(newest_first: Sequence[Claimed] | Sequence[Entry], locale: str | None) -> str | None:
+    """Returns one line for several, such as "Alice and 4 others replied"; None if there is none."""
+    newest = newest_first[0]
+    people = {one.initiator for one in newest_first if one.initiator is not None}
+    about = about_of(newest.metadata) if isinstance(newest, Claimed) else newest.about
+    facts = GroupFacts(
+        len(newest_first),
+        newest.title or newest.label,
+        newest.initiator_name,
+        len(people - {newest.initiator}),
+        about,
+    )
+    line = group_title(newest.title_many, locale, facts)
+    return None if line == facts.title else line
+
+
+def _key(one: Claimed | Entry, place: int, *, alone: bool) -> Hashable:
+    if alone or one.subject is None:
+        return place
+    return one.event_type, one.subject
+
+
+def _merged(group: Sequence[Entry], locale: str | None) -> Sequence[Entry]:
+    newest_first = sorted(
+        group, key=lambda one: (one.created_at, one.notification_id), reverse=True
+    )
+    line = line_of(newest_first, locale)
+    if line is None:
+        return group
+    return [structs.replace(newest_first[0], title=line, actions=None, count=len(group))]

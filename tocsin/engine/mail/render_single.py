@@ -20,9 +20,9 @@ from tocsin.engine.mail.context import (
     with_defaults,
     with_shorter_body,
 )
+from tocsin.engine.mail.links import TAG_HEADER, make_tag
 from tocsin.engine.mail.loader import DEFAULT, Templates, names_of
 from tocsin.engine.mail.precompiled import PrecompiledMails
-from tocsin.engine.mail.tag import HEADER, make_tag
 from tocsin.engine.model import Claimed, Filled, Mail, Message
 from tocsin.engine.text import one_line
 
@@ -89,7 +89,7 @@ def to_message(
         subject=subject,
         text=written.text.strip() + "\n",
         html=written.html,
-        headers=(*headers(*about, by.sender, unsubscribe_url), (HEADER, tag), *thread),
+        headers=(*headers(*about, by.sender, unsubscribe_url), (TAG_HEADER, tag), *thread),
         filled=written.filled,
         tag=tag,
     )
@@ -176,7 +176,7 @@ def fits(html: str, text: str, templates: Templates) -> bool:
 
 
 def _encoded_bytes(text: str) -> int:
-    """Returns the size in quoted-printable, as actors/email/mime.py writes it."""
+    """Returns the size in quoted-printable, as actors/email_mime.py writes it."""
     if len(text) > LARGEST_ENCODED:
         return len(text)
     return len(binascii.b2a_qp(text.replace("\n", "\r\n").encode("utf-8", "replace")))

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 from msgspec import Struct
 
-from tocsin.engine.actors.email import mime
-from tocsin.engine.catalogue_file import CatalogueFile, default_catalogue
+from tocsin.engine.actors import email_mime as mime
 from tocsin.engine.mail.links import KEY_BYTES, Links
 from tocsin.engine.mail.loader import DEFAULT, TemplateFailed, Templates
 from tocsin.engine.mail.render import mail_renderer
 from tocsin.engine.model import Channel, Claimed, Entry, EventType, Mail
+from tocsin.engine.store.catalogue_file import CatalogueFile, default_catalogue
 
 if TYPE_CHECKING:
     from tocsin.engine.store.database import Database

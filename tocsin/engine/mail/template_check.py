@@ -282,9 +282,8 @@ def _problems(recorder: _Recorder, types: Sequence[EventType]) -> Iterator[Templ
     unknown = [TemplateProblem(*each) for each in unknown_names(recorder, recorder.contexts)]
     yield from unknown
     places = {(each.name, each.line) for each in unknown}
-    yield from (
-        each for each in map(_ToProblem(recorder), failures) if (each.name, each.line) not in places
-    )
+    found = [_to_problem(recorder, *failure) for failure in failures]
+    yield from (each for each in found if (each.name, each.line) not in places)
     yield from _strays(recorder, names, types)
 
 
@@ -331,25 +330,20 @@ def _rendered(recorder: _Recorder, mails: SampleMails) -> list[tuple[TemplateFai
     return found
 
 
-class _ToProblem:
-    """Makes problems, with their cure, of failures of rendering."""
-
-    def __init__(self, templates: Templates) -> None:
-        self._templates = templates
-
-    def __call__(self, failure: tuple[TemplateFailed, str]) -> TemplateProblem:
-        error, kind = failure
-        missing = re.search(r"has no (?:attribute|element) '?(\w+)'?", error.problem.why)
-        if missing is None:
-            return error.problem
-        name, file = missing[1], self._templates.file(error.problem.name)
-        line = file.read_text("utf-8").splitlines()[(error.problem.line or 1) - 1] if file else ""
-        if re.search(rf"metadata(?:\.|\[['\"]){name}\b", line):
-            why = f"the sample of {kind} has no metadata {name!r}: add it to {SAMPLES}, or use metadata.get()"
-            return TemplateProblem(error.problem.name, error.problem.line, why)
+def _to_problem(templates: Templates, error: TemplateFailed, kind: str) -> TemplateProblem:
+    """Returns the problem of a mail that failed to render, with its cure."""
+    name, at, why = error.problem.name, error.problem.line, error.problem.why
+    missing = re.search(r"has no (?:attribute|element) '?(\w+)'?", why)
+    if missing is None:
+        return error.problem
+    file = templates.file(name)
+    line = file.read_text("utf-8").splitlines()[(at or 1) - 1] if file else ""
+    if re.search(rf"metadata(?:\.|\[['\"]){missing[1]}\b", line):
+        cure = f"add it to {SAMPLES}, or use metadata.get()"
         return TemplateProblem(
-            error.problem.name, error.problem.line, f"unknown attribute {name!r}"
+            name, at, f"the sample of {kind} has no metadata {missing[1]!r}: {cure}"
         )
+    return TemplateProblem(name, at, f"unknown attribute {missing[1]!r}")
 
 
 def _strays(

@@ -11,12 +11,11 @@ from msgspec import Struct
 
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.model import PROVIDERS, ActorReport
-from tocsin.engine.ops.chart import Series
 from tocsin.engine.store.chat_target import DisabledChat
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import Process
 from tocsin.engine.store.mail_event import MailEventCounts
-from tocsin.engine.store.operations import ChannelRow, ThrottledApp, Unfinished
+from tocsin.engine.store.operations import MOST, ChannelRow, ThrottledApp, Unfinished
 from tocsin.engine.store.webhook import FailingWebhook
 
 CRITICAL = "critical"
@@ -60,6 +59,15 @@ class Problem(Struct, frozen=True):
     channel: str | None = None
 
 
+class Series(Struct, frozen=True):
+    """One channel over time: a value for each step; None if nothing was counted."""
+
+    ended: dict[str, list[int]]  # how many reached each final state
+    waiting: list[int | None]  # at the step's end
+    p50: list[float | None]
+    p99: list[float | None]
+
+
 class Snapshot(Struct, frozen=True):
     """The state of the installation; the series are of the last hour, by the minute."""
 
@@ -67,9 +75,9 @@ class Snapshot(Struct, frozen=True):
     processes: Sequence[Process]
     channels: Sequence[ChannelRow]
     unfinished: Sequence[Unfinished]
-    series: dict[str, Series]
-    failures: dict[str, str]  # of each channel, the most frequent reason of late
-    most: int  # waiting deliveries are counted up to this number
+    series: dict[str, Series] = {}
+    failures: dict[str, str] = {}  # of each channel, the most frequent reason of late
+    most: int = MOST  # waiting deliveries are counted up to this number
     led_at: datetime | None = None  # when there was a leader last, if there is none now
     blocking: Sequence[BlockingSession] = ()
     mail_events: MailEventCounts = MailEventCounts()  # of the last day

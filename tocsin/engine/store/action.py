@@ -7,9 +7,9 @@ from typing import Literal, NoReturn
 
 from msgspec import Struct
 
-from tocsin.engine.model import NotFound, Notification, Refused
+from tocsin.engine.model import NotFound, Refused
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.notification import get_notification
+from tocsin.engine.store.notification import Notification, get_notification
 from tocsin.sql import load
 
 Closed = Literal["cancelled", "replaced", "expired"]

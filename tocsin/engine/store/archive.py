@@ -8,9 +8,15 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from tocsin.engine.model import Invalid, Notification, Refused
+from tocsin.engine.model import Invalid, Refused
 from tocsin.engine.store.database import Database
-from tocsin.engine.store.notification import Filter, get_notification, read_as_of, undo_token
+from tocsin.engine.store.notification import (
+    Filter,
+    Notification,
+    get_notification,
+    read_as_of,
+    undo_token,
+)
 from tocsin.engine.store.pagination import from_opaque
 from tocsin.sql import load
 

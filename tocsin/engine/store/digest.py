@@ -10,8 +10,9 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from tocsin.engine.model import Entry, Invalid, nearest
+from tocsin.engine.model import Entry, Invalid
 from tocsin.engine.store.database import Database, Queries, Session
+from tocsin.engine.text import nearest
 from tocsin.sql import load
 
 _SQL = load("digest")

@@ -12,14 +12,15 @@ from typing import Any
 
 from msgspec import Struct, convert, structs
 
-from tocsin.engine.group_title import GroupFacts, about_of, group_title
-from tocsin.engine.model import Initiator, Invalid, Notification
+from tocsin.engine.model import Invalid
 from tocsin.engine.store.archive import archive_single
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.notification import (
     Filter,
     Inbox,
+    Initiator,
     MarkedAll,
+    Notification,
     count_fitting,
     get_notification,
     mark_all_read,
@@ -37,6 +38,7 @@ from tocsin.engine.store.pagination import (
     parse_cursor,
     to_opaque,
 )
+from tocsin.engine.text import GroupFacts, about_of, group_title
 from tocsin.sql import load
 
 _SQL = load("group")

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
-from typing import Any, Literal
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
 from msgspec import Struct, convert, structs
 
-from tocsin.engine.model import Acted, Action, Initiator, Invalid, NotFound, Notification
+from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import Cursor, Page, from_opaque, is_snapshot, page, to_opaque
 from tocsin.engine.text import sanitise
@@ -19,6 +20,77 @@ from tocsin.sql import load
 _SQL = load("notification")
 _LARGEST_PAGE = 2_000_000  # characters of bodies
 _LONG_HTML = 10_000  # characters
+
+
+class Action(Struct, frozen=True):
+    """A button of a notification; `url` opens after the press."""
+
+    key: str
+    label: str
+    url: str | None = None
+    style: Literal["primary", "danger"] | None = None
+
+
+class Acted(Struct, frozen=True):
+    """Which button a person pressed, and when."""
+
+    key: str
+    at: datetime
+
+
+class Initiator(Struct, frozen=True):
+    """The person that caused an event, as others see them; name and picture where the app gave them."""
+
+    id: str
+    name: str | None
+    avatar_url: str | None
+
+    def with_picture_of(self, hosts: Sequence[str]) -> Initiator:
+        """Returns it without its picture unless that is on one of these hosts, or a path."""
+        if self.avatar_url is None or _is_on(self.avatar_url, hosts):
+            return self
+        return structs.replace(self, avatar_url=None)
+
+
+def _is_on(url: str, hosts: Sequence[str]) -> bool:
+    """Returns whether a Content-Security-Policy with these hosts would load it; `*.` is each host below one."""
+    if url.startswith("/"):
+        return True
+    parts = urlsplit(url.lower())
+    found = parts.netloc.removesuffix(":443")
+    return parts.scheme == "https" and any(
+        found.endswith(host[1:]) if host.startswith("*.") else found == host for host in hosts
+    )
+
+
+class Notification(Struct, frozen=True):
+    """One notification as a person's client gets it, by REST and by the stream."""
+
+    id: int
+    event_id: int
+    event_type: str
+    category: str
+    title: str
+    body: str
+    body_html: str | None  # sanitised
+    action_url: str | None
+    metadata: dict[str, Any]
+    initiator: str | None
+    subject: str | None  # what it is about
+    read: bool
+    read_at: datetime | None
+    created_at: datetime
+    archived: bool  # taken out of the inbox by the person
+    actions: list[Action] | None
+    acted: Acted | None  # None: no button was pressed yet
+    initiator_profile: Initiator | None  # None: nobody caused it
+
+    def with_picture_of(self, hosts: Sequence[str]) -> Self:
+        """Returns it without the initiator's picture unless that is on one of these hosts, or a path."""
+        profile = self.initiator_profile and self.initiator_profile.with_picture_of(hosts)
+        if profile is self.initiator_profile:
+            return self
+        return structs.replace(self, initiator_profile=profile)
 
 
 class Filter(Struct, frozen=True):

@@ -9,11 +9,12 @@ import msgspec
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.model import Conflict, Invalid, NotFound, nearest
+from tocsin.engine.model import Conflict, Invalid, NotFound
 from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.engine.store.digest import check_timezone
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.engine.store.webhook import Unsubscribed, report_unsubscribed
+from tocsin.engine.text import nearest
 from tocsin.sql import load
 
 _SQL = load("preference")

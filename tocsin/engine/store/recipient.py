@@ -10,10 +10,11 @@ from typing import Any
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.model import Conflict, NotFound, Notification, Unavailable
+from tocsin.engine.model import Conflict, NotFound, Unavailable
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.digest import DigestPreferences, get_digest_preferences
 from tocsin.engine.store.group import InboxPreferences, get_inbox_preferences
+from tocsin.engine.store.notification import Notification
 from tocsin.engine.store.preference import QuietHours, get_quiet_hours
 from tocsin.sql import load
 

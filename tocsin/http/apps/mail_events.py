@@ -23,10 +23,17 @@ from msgspec import Meta, Struct
 
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.explain.why import mask
-from tocsin.engine.mail_events import dsn, providers, ses
-from tocsin.engine.mail_events.providers import UnreadableReport
-from tocsin.engine.mail_events.report import ForgedReport, MailReport, to_mail_events
-from tocsin.engine.mail_events.ses import SnsMessage, SnsVerifier
+from tocsin.engine.mail import returned_providers as providers
+from tocsin.engine.mail import returned_ses as ses
+from tocsin.engine.mail.returned import (
+    MOST_BYTES,
+    ForgedReport,
+    MailReport,
+    read_report,
+    to_mail_events,
+)
+from tocsin.engine.mail.returned_providers import UnreadableReport
+from tocsin.engine.mail.returned_ses import SnsMessage, SnsVerifier
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store import suppression
 from tocsin.engine.store.credential import MAIL_EVENTS, SUPPRESSIONS
@@ -94,7 +101,7 @@ async def report_mail_events(
     PATH + "dsn/",
     status_code=200,
     dependencies=body_read_by_handler(str),
-    request_max_body_size=dsn.MOST_BYTES,
+    request_max_body_size=MOST_BYTES,
     opt=noted(body_media_types=_RAW, any_body=True, fails=(422,)),
 )
 async def report_dsn(
@@ -113,7 +120,7 @@ async def report_dsn(
             "the body is empty", ("body", "Send the message as it came, with its headers.")
         )
     # it takes up to some tenths of a second for a large message
-    found = await asyncio.to_thread(dsn.read_report, body)
+    found = await asyncio.to_thread(read_report, body)
     return await record(
         services, metrics, "dsn", [found] if found else [], ignored=int(found is None)
     )

@@ -12,7 +12,7 @@ from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryP
 from msgspec import Meta, Struct
 from yarl import URL
 
-from tocsin.engine.actors.machinery.public_address import URL_CURES, resolved_url_fault
+from tocsin.engine.actors.machinery.endpoints import URL_CURES, resolved_url_fault
 from tocsin.engine.model import DeliveryState, Invalid
 from tocsin.engine.store import chat_target
 from tocsin.engine.store import webhook as store
@@ -345,14 +345,13 @@ async def delete_chat_target(services: NamedDependency[Services], name: TargetNa
 
 async def _check_url(data: NewChatTarget, *, allow_loopback: bool) -> None:
     """Raises Invalid for a URL that leads into a private network, or is not one of the service."""
-    from tocsin.engine.actors.chat import apprise
-    from tocsin.engine.actors.chat.actor import SERVICES  # a fifth of a second to import
+    # a fifth of a second to import
+    from tocsin.engine.actors.chat import APPRISE, APPRISE_EXAMPLE, apprise_fault
+    from tocsin.engine.actors.chat_services import SERVICES
 
-    if data.kind == apprise.KIND:
-        example = apprise.EXAMPLE
-        fault = await asyncio.to_thread(
-            apprise.apprise_fault, data.url, allow_loopback=allow_loopback
-        )
+    if data.kind == APPRISE:
+        example = APPRISE_EXAMPLE
+        fault = await asyncio.to_thread(apprise_fault, data.url, allow_loopback=allow_loopback)
     else:
         service = SERVICES[data.kind]
         example = service.example

@@ -19,10 +19,10 @@ from litestar.params import FromPath
 from msgspec import Struct
 
 from tocsin.engine.mail.links import Choose
-from tocsin.engine.model import Action, Conflict, Invalid, NotFound, Notification
+from tocsin.engine.model import Conflict, Invalid, NotFound
 from tocsin.engine.store import action as action_store
 from tocsin.engine.store import notification as store
-from tocsin.engine.store.notification import get_notification
+from tocsin.engine.store.notification import Action, Notification, get_notification
 from tocsin.http.auth import Authenticator, people_router, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import RowId

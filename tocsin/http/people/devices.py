@@ -9,8 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct, structs
 
-from tocsin.engine.actors.machinery.public_address import URL_CURES, resolved_url_fault
-from tocsin.engine.actors.web_push.encryption import read_receiver_keys
+from tocsin.engine.actors.machinery.endpoints import URL_CURES, resolved_url_fault
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Queries
@@ -171,6 +170,8 @@ async def check(push_token: PushToken, *, allow_loopback: bool) -> None:
         )
     if push_token.subscription is None:
         return
+    from tocsin.engine.actors.web_push import read_receiver_keys  # a fifth of a second to import
+
     keys = push_token.subscription.keys
     try:
         read_receiver_keys(keys.p256dh, keys.auth)

@@ -13,14 +13,14 @@ from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
 from tocsin.engine.explain.why import Explanation, explain
-from tocsin.engine.model import Badge, Invalid, NotFound, Notification
+from tocsin.engine.model import Badge, Invalid, NotFound
 from tocsin.engine.store import action as action_store
 from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import group as group_store
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.group import Group, InboxPreferences
-from tocsin.engine.store.notification import Filter
+from tocsin.engine.store.notification import Filter, Notification
 from tocsin.http.auth import Person, people_router
 from tocsin.http.fields import (
     UNDO,

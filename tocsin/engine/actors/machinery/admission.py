@@ -172,22 +172,6 @@ class Permits:
         on_settled = _with_following(self.following, message, on_settled)
         return self._admission.submit(message, on_settled, check_result, age)
 
-    async def send(
-        self, message: Message, check_result: CheckResult | None = None, age: float = 0.0
-    ) -> Settlement:
-        """Submits one message and waits for its settlement."""
-        result: asyncio.Future[Settlement] = asyncio.get_running_loop().create_future()
-
-        def on_settled(settlement: Settlement) -> None:
-            if not result.done():
-                result.set_result(settlement)
-
-        envelope = self.submit(message, on_settled, check_result, age)
-        try:
-            return await result
-        finally:
-            envelope.done = True  # if cancelled: its settlement is of no use any more
-
 
 def _with_following(
     following: Sequence[Admission], message: Message, on_settled: OnSettled
@@ -263,16 +247,6 @@ class Admission:
                     return 0
                 if self.in_flight and self._clock() - self._progress_at >= STALL_TIMEOUT:
                     return 0
-
-    async def send(self, message: Message) -> Settlement:
-        """Waits for a permit and submits the message; returns at once if the breaker is open."""
-        if self._breaker.state is BreakerState.OPEN:
-            return Settlement(self._circuit_open())
-        async with self.acquire(1, message.priority) as permits:
-            if permits.size:
-                return await permits.send(message)
-        wait = permits.retry_after
-        return Settlement(Unsent("circuit_open", wait) if wait else Unsent("shutdown"))
 
     def force(self) -> None:
         """Takes a permit beyond the limit."""

@@ -10,9 +10,9 @@ import asyncio
 import itertools
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +22,8 @@ from tocsin.engine.actors.machinery.breaker import (
     HOLD,
     Breaker,
     HeldRejections,
+    MarkProgress,
+    supervise,
 )
 from tocsin.engine.actors.machinery.envelope import (
     FRESH,
@@ -31,7 +33,6 @@ from tocsin.engine.actors.machinery.envelope import (
     RetryNow,
     SendResult,
 )
-from tocsin.engine.actors.machinery.supervision import Deadline, MarkProgress, supervise
 from tocsin.engine.model import (
     ActorReport,
     Deferred,
@@ -39,7 +40,6 @@ from tocsin.engine.model import (
     PresendCheck,
     Priority,
     Rejected,
-    Settlement,
     Unknown,
     Unsent,
 )
@@ -48,6 +48,59 @@ STALE_CHECKS = 5
 """After so many checks in a row that were too old at the first byte, a message is not sent."""
 
 ConnectionT = TypeVar("ConnectionT")
+
+
+_Task = asyncio.Task[Any]
+
+
+class Deadline:
+    """Cancels a task that works on one message for more than `seconds`, and remembers that it did.
+
+    One timer serves all senders, since few messages are ever late: a timer for each message would cost as much as
+    sending it.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: dict[_Task, float] = {}
+        self._late: set[_Task] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, task: _Task) -> None:
+        """Starts the time of a task that begins with a message."""
+        loop = task.get_loop()
+        self._since[task] = loop.time()
+        if self._timer is None:
+            self._timer = loop.call_later(self._seconds, self._on_timer, loop)
+
+    def missed(self, task: _Task) -> bool:
+        """Returns whether the task was cancelled by its deadline, and by nothing else."""
+        if task not in self._late:
+            return False
+        self._late.remove(task)
+        return task.uncancel() == 0
+
+    def end(self, task: _Task) -> None:
+        """Stops the time of a task."""
+        self._since.pop(task, None)
+        if self._late:
+            self.missed(task)
+
+    def close(self) -> None:
+        """Stops the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _on_timer(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = loop.time() - self._seconds
+        for task in [task for task, since in self._since.items() if since <= due]:
+            del self._since[task]
+            self._late.add(task)
+            task.cancel()
+        oldest = min(self._since.values(), default=None)
+        self._timer = None
+        if oldest is not None:
+            self._timer = loop.call_at(oldest + self._seconds, self._on_timer, loop)
 
 
 class SenderState(Struct, Generic[ConnectionT], eq=False):
@@ -146,10 +199,6 @@ class Actor(ABC, Generic[ConnectionT]):
         how many seconds to try again.
         """
         return self.admission.acquire(wanted, priority)
-
-    async def send(self, message: Message) -> Settlement:
-        """Sends one message, after waiting for a permit; returns at once if the breaker is open."""
-        return await self.admission.send(message)
 
     def reports(self) -> list[ActorReport]:
         """Returns the state of this moment."""
@@ -314,3 +363,50 @@ def _dated(result: SendResult, envelope: Envelope) -> SendResult:
     if outcome.dead_since is not None or check_result is None or not envelope.begun:
         return result
     return replace(result, outcome=replace(outcome, dead_since=check_result.checked_at))
+
+
+# Several providers of one channel in order. A message goes on to the next one only if it is certain that the one before
+# did not accept it: its breaker is open, it could not be reached, or its connection failed before the byte from which
+# on it may accept the message. An unknown outcome, and any reply about the message itself, ends the attempt.
+
+
+class Failover:
+    """The actors of a channel's providers, in the order in which they are used; it takes the place of one actor.
+
+    Each has its own breaker, mailbox and senders, and its own report.
+    """
+
+    def __init__(self, actors: Sequence[Actor[Any]]) -> None:
+        self.actors = actors
+
+    async def start(self) -> None:
+        """Starts all actors."""
+        for actor in self.actors:
+            await actor.start()
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Stops all actors at once; see Actor."""
+        await asyncio.gather(*(actor.stop(grace) for actor in self.actors))
+
+    @asynccontextmanager
+    async def acquire(
+        self, wanted: int, priority: Priority = Priority.NORMAL
+    ) -> AsyncIterator[Permits]:
+        """Holds permits of the first provider that grants any; the messages may go on to those after it.
+
+        Where none grants any, `retry_after` is the shortest of theirs.
+        """
+        waits: list[float] = []
+        for position, actor in enumerate(self.actors):
+            async with actor.acquire(wanted, priority) as permits:
+                if permits.retry_after:
+                    waits.append(permits.retry_after)
+                if not permits.retry_after or actor is self.actors[-1]:
+                    permits.retry_after = 0.0 if permits.size else min(waits, default=0.0)
+                    permits.following = [each.admission for each in self.actors[position + 1 :]]
+                    yield permits
+                    return
+
+    def reports(self) -> list[ActorReport]:
+        """Returns the state of each."""
+        return [actor.report() for actor in self.actors]

@@ -1,4 +1,4 @@
-"""When nothing is sent to a provider: the circuit breaker, and the protection against mass rejection.
+"""When an actor sends nothing: the circuit breaker, the protection against mass rejection, the pause after crashes.
 
 The breaker stops a provider that keeps failing, except for a probe now and then:
 
@@ -21,12 +21,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import structlog
 
-from tocsin.engine.actors.machinery.envelope import Clock, Envelope, SendResult
+from tocsin.engine.actors.machinery.envelope import Clock, Envelope, SendResult, describe
 from tocsin.engine.model import Rejected, Sent, Unsent
 
 HOLD = 1.0
@@ -276,3 +276,42 @@ class HeldRejections:
         outcome, timer = self._held.pop(envelope)
         timer.cancel()
         return outcome
+
+
+MarkProgress = Callable[[], None]
+
+
+async def supervise(
+    run: Callable[[MarkProgress], Awaitable[None]],
+    *,
+    name: str,
+    paused: Callable[[float], None],
+    resumed: Callable[[], None],
+    first: float = 0.05,
+    most: float = 5.0,
+) -> None:
+    """Runs `run` until it returns, and again after each crash; `run` calls its argument after each piece of work.
+
+    After the first crash it starts again at once: one message that crashes its sender stops nothing. After the next
+    ones there is a pause: `paused(seconds)` is called before it, `resumed()` after it.
+    """
+    crashes = 0
+
+    def mark_progress() -> None:
+        nonlocal crashes
+        crashes = 0
+
+    while True:
+        try:
+            await run(mark_progress)
+        except Exception as error:  # noqa: BLE001 - any bug of an actor
+            crashes += 1
+            log.error("actor crashed", actor=name, crashes=crashes, **describe(error))
+        else:
+            return
+        if crashes == 1:
+            continue
+        delay = backoff(crashes - 1, first=first, most=most) * random.uniform(0.5, 1.0)
+        paused(delay)
+        await asyncio.sleep(delay)
+        resumed()

@@ -16,9 +16,8 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from aiohttp import (
     ClientConnectorDNSError,
@@ -39,13 +38,8 @@ from aiohttp.connector import Connection
 from msgspec import Struct
 
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.envelope import (
-    Envelope,
-    NoResponse,
-    RetryNow,
-    SendResult,
-)
-from tocsin.engine.actors.machinery.public_address import is_allowed
+from tocsin.engine.actors.machinery.endpoints import is_allowed
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import CheckResult, Deferred, Rejected, Unknown
 
 MOST_BYTES = 65_536
@@ -134,72 +128,21 @@ class _Request(ClientRequest):
         return await super().send(conn)
 
 
-class HttpConnection:
-    """At most one open connection at a time, to the host of each request; `timeout` bounds a whole exchange.
-
-    It follows no redirect, keeps no cookie and reads no proxy from the environment. With a `resolver`, it connects
-    only to the addresses that this returns.
-    """
-
-    def __init__(
-        self,
-        *,
-        context: ssl.SSLContext,
-        timeout: float,
-        keep_alive: float,
-        resolver: AbstractResolver | None,
-    ) -> None:
-        self._session = ClientSession(
-            connector=TCPConnector(
-                limit=1, ssl=context, keepalive_timeout=keep_alive, resolver=resolver
-            ),
-            request_class=_Request,
-            cookie_jar=DummyCookieJar(),
-            timeout=ClientTimeout(total=timeout),
-            auto_decompress=False,  # a small response could unpack to a huge one
-            headers={"User-Agent": "Tocsin", "Accept-Encoding": "identity"},
-        )
-
-    async def post(
-        self, envelope: Envelope, request: HttpRequest, now: Callable[[], datetime]
-    ) -> HttpResponse | NoResponse | RetryNow:
-        """Sends the request once; `RetryNow` if nothing was sent because the check became too old."""
-        token = _ENVELOPE.set(envelope)
-        try:
-            async with self._session.request(
-                request.method,
-                request.url,
-                data=request.body,
-                headers=request.headers,
-                allow_redirects=False,
-            ) as response:
-                body = await _read(response)
-        except _StaleCheckError:
-            return RetryNow(keep_connection=True)
-        except (ClientError, OSError, ValueError) as error:
-            return NoResponse(_failure(error))
-        finally:
-            _ENVELOPE.reset(token)
-        headers, wait = response.headers, None
-        if "Retry-After" in headers:
-            wait = retry_after(headers["Retry-After"], now())
-        return HttpResponse(request, response.status, headers, body, wait)
-
-    async def close(self) -> None:
-        """Closes it, at any time."""
-        await self._session.close()
-
-
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class HttpActor(Actor[HttpConnection]):
+class HttpActor(Actor[ClientSession]):
     """Sends each message as one HTTP request; see docs/channels.md for an example.
 
-    `timeout` bounds an exchange and `keep_alive` an unused connection, in seconds. With a `resolver`, the actor
-    connects only to the addresses that this returns. Further options are those of `Actor`.
+    A sender has at most one open connection at a time, to the host of its request. It follows no redirect, keeps no
+    cookie and reads no proxy from the environment. `timeout` bounds an exchange and `keep_alive` an unused connection,
+    in seconds. With `public_only`, the actor connects to public addresses alone, and where `allow_loopback` to this
+    machine too. Further options are those of `Actor`.
     """
+
+    several_services: ClassVar[bool] = False
+    """Whether its addresses are of independent services, so that the failure of one is none of the provider."""
 
     def __init__(
         self,
@@ -207,19 +150,17 @@ class HttpActor(Actor[HttpConnection]):
         ca_file: Path | str | None = None,
         timeout: float = 15.0,
         keep_alive: float = 60.0,
-        resolver: AbstractResolver | None = None,
+        public_only: bool = False,
+        allow_loopback: bool = False,
         now: Callable[[], datetime] = _utc_now,
         **options: Any,
     ) -> None:
         super().__init__(**options)
+        self.allow_loopback = allow_loopback
         self._context = ssl.create_default_context(cafile=ca_file)
-        self._new_connection = partial(
-            HttpConnection,
-            context=self._context,
-            timeout=timeout,
-            keep_alive=keep_alive,
-            resolver=resolver,
-        )
+        self._timeout = timeout
+        self._keep_alive = keep_alive
+        self._resolver = PublicResolver(allow_loopback=allow_loopback) if public_only else None
         self._now = now
 
     # What a subclass defines.
@@ -236,10 +177,11 @@ class HttpActor(Actor[HttpConnection]):
 
     def classify_no_response(self, reason: str, *, sent: bool) -> SendResult:
         """Returns what it means that no response came; `sent` if the provider may have accepted the message."""
-        outcome = Unknown if sent else Deferred
-        return SendResult(
-            outcome(f"{self.name}_{reason}"), provider_failed=True, keep_connection=False
-        )
+        reason, forbidden = f"{self.name}_{reason}", reason == "address_forbidden"
+        if forbidden:
+            return SendResult(Rejected(reason))
+        outcome = Unknown(reason) if sent else Deferred(reason)
+        return SendResult(outcome, provider_failed=not self.several_services, keep_connection=False)
 
     async def authorize(self) -> Deferred | None:
         """Obtains credentials before the check; returns `Deferred` if there are none."""
@@ -247,17 +189,17 @@ class HttpActor(Actor[HttpConnection]):
 
     # What the base needs.
 
-    async def prepare(self, connection: HttpConnection | None) -> HttpConnection | Deferred:
+    async def prepare(self, connection: ClientSession | None) -> ClientSession | Deferred:
         """Returns a connection, which opens when it is first used: its host is known with the address only."""
         failure = await self.authorize()
         if failure is None:
-            return connection or self._new_connection()
+            return connection or self._session()
         if connection is not None:
             await connection.close()
         return failure
 
     async def transmit(
-        self, connection: HttpConnection, envelope: Envelope
+        self, connection: ClientSession, envelope: Envelope
     ) -> SendResult | RetryNow:
         """Sends one request and returns what its response means."""
         if envelope.check_result is None:
@@ -267,16 +209,47 @@ class HttpActor(Actor[HttpConnection]):
             return request
         if isinstance(request, Rejected):
             return SendResult(request)
-        response = await connection.post(envelope, request, self._now)
-        if isinstance(response, RetryNow):
-            return response
-        if isinstance(response, NoResponse):
-            return self.classify_no_response(response.reason, sent=envelope.committed)
-        return self.classify(response)
+        token = _ENVELOPE.set(envelope)
+        try:
+            async with connection.request(
+                request.method,
+                request.url,
+                data=request.body,
+                headers=request.headers,
+                allow_redirects=False,
+            ) as response:
+                body = await _read(response)
+        except _StaleCheckError:
+            return RetryNow(keep_connection=True)
+        except (ClientError, OSError, ValueError) as error:
+            return self.classify_no_response(_failure(error), sent=envelope.committed)
+        finally:
+            _ENVELOPE.reset(token)
+        headers = response.headers
+        wait = (
+            retry_after(headers["Retry-After"], self._now()) if "Retry-After" in headers else None
+        )
+        return self.classify(HttpResponse(request, response.status, headers, body, wait))
 
-    async def discard(self, connection: HttpConnection) -> None:
+    async def discard(self, connection: ClientSession) -> None:
         """Closes it."""
         await connection.close()
+
+    def _session(self) -> ClientSession:
+        connector = TCPConnector(
+            limit=1,
+            ssl=self._context,
+            keepalive_timeout=self._keep_alive,
+            resolver=self._resolver,
+        )
+        return ClientSession(
+            connector=connector,
+            request_class=_Request,
+            cookie_jar=DummyCookieJar(),
+            timeout=ClientTimeout(total=self._timeout),
+            auto_decompress=False,  # a small response could unpack to a huge one
+            headers={"User-Agent": "Tocsin", "Accept-Encoding": "identity"},
+        )
 
 
 def retry_after(text: str, now: datetime) -> float | None:

@@ -1,25 +1,46 @@
-"""Push to Apple devices by APNs: many requests at the same time over a few connections."""
+"""Push to Apple devices by APNs: many requests at the same time over a few connections that all senders share.
+
+Each sender reserves a stream before its presend check.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
 import ssl
-from hashlib import sha256
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 import structlog
 from aioapns.common import PRIORITY_HIGH, PRIORITY_NORMAL, PushType
+from msgspec import Struct
 
-from tocsin.engine.actors.apns import reply as replies
-from tocsin.engine.actors.apns.connection import ApnsConnection, Request
-from tocsin.engine.actors.apns.pool import ApnsPool, ConnectError, Endpoint, StreamSlot
-from tocsin.engine.actors.apns.provider_token import ProviderToken, TokenUnavailable
-from tocsin.engine.actors.apns.reply import ApnsResponse, RefusalKind
+from tocsin.engine.actors.apns_connection import ApnsConnection, Request
+from tocsin.engine.actors.apns_messages import (
+    ApnsResponse,
+    ApnsTooLargeError,
+    RefusalKind,
+    classify,
+    classify_no_response,
+    collapse_id,
+    draft,
+    refusal_kind,
+    with_badge,
+)
+from tocsin.engine.actors.apns_token import ProviderToken, TokenUnavailable
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.envelope import Envelope, NoResponse, RetryNow, SendResult
+from tocsin.engine.actors.machinery.envelope import (
+    Envelope,
+    NoResponse,
+    RetryNow,
+    SendResult,
+    network_failure,
+)
 from tocsin.engine.model import (
     CheckResult,
     Deferred,
@@ -30,79 +51,154 @@ from tocsin.engine.model import (
     PushKind,
     Rejected,
 )
-from tocsin.engine.text import clip
 
-# The payload: JSON within Apple's limit ("Generating a remote notification").
-
-MAX_PAYLOAD = 4096
-MAX_COLLAPSE_ID = 64
-
-_START = b'{"aps":{'
-_BADGE_ROOM = len(b'"badge":-9223372036854775808,')
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_HEADER_SAFE = re.compile(r"[!-~]{1,64}")
+_CLOSE_TIMEOUT = 1.0  # seconds for an orderly close
 
 
-class ApnsTooLargeError(Exception):
-    """The payload is too large even without title and body."""
+class ConnectError(Exception):
+    """There is no connection; the first argument is the reason, a stable word."""
 
 
-def draft(push: Push) -> bytes:
-    """Returns the payload without its badge, which `with_badge` adds; raises ApnsTooLargeError."""
-    title, body = _clean(push.title), _clean(push.body)
-    room = MAX_PAYLOAD - _BADGE_ROOM
-    whole = _encode(push, title, body)
-    if len(whole) <= room:
-        return whole
-    if push.kind is not PushKind.ALERT or len(_encode(push, "", "")) > room:
-        raise ApnsTooLargeError
-    room -= len(_encode(push, "t", "b")) - len("tb")
-    title = clip(title, room, _size)
-    return _encode(push, title, clip(body, room - _size(title), _size))
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """The URL of APNs, and timeouts: `connect` seconds until its settings came, `quiet` until a ping is sent."""
+
+    url: str
+    tls: ssl.SSLContext
+    connect: float = 10.0
+    quiet: float = 15.0
 
 
-def with_badge(draft: bytes, badge: int | None) -> bytes:
-    """Returns the whole payload with the number on the app's icon, which None does not change."""
-    if badge is None:
-        return draft
-    rest = draft[len(_START) :]
-    return b'%b"badge":%d%b%b' % (_START, badge, b"" if rest.startswith(b"}") else b",", rest)
+class StreamSlot:
+    """One stream on a connection, reserved until it is released."""
+
+    def __init__(self, connection: ApnsConnection) -> None:
+        connection.reserved += 1
+        self.connection = connection
+        self._reserved = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request may still be sent on it."""
+        return self._reserved and self.connection.usable
+
+    def release(self) -> None:
+        """Releases the stream; may be called several times."""
+        if self._reserved:
+            self._reserved = False
+            self.connection.reserved -= 1
+            self.connection.changed()
 
 
-def collapse_id(name: str) -> str:
-    """Returns an id of at most 64 bytes that is valid in a header: the name itself if it is, else its digest."""
-    return name if _HEADER_SAFE.fullmatch(name) else sha256(_clean(name).encode()).hexdigest()
+class ApnsPool:
+    """Opens connections when they are needed, one at a time and at most `most`."""
+
+    def __init__(self, endpoint: Endpoint, *, most: int = 2) -> None:
+        self._endpoint = endpoint
+        self._most = most
+        self._connections: list[ApnsConnection] = []
+        self._opening: asyncio.Task[None] | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    async def acquire(self) -> StreamSlot:
+        """Waits for a stream; raises ConnectError if there is no connection and none can be opened."""
+        while True:
+            for connection in self._connections:
+                if connection.free_streams > 0:
+                    return StreamSlot(connection)
+            if self._may_open:
+                self._opening = asyncio.create_task(self._open())
+            await self._wait()
+
+    async def close(self) -> None:
+        """Closes all connections; requests in flight are lost."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        connections = list(self._connections)
+        for connection in connections:
+            connection.close()
+        if connections:
+            await asyncio.wait([each.closed for each in connections], timeout=_CLOSE_TIMEOUT)
+        for connection in connections:
+            connection.abort("shutdown")
+
+    @property
+    def _may_open(self) -> bool:
+        open_ones = sum(not each.closing for each in self._connections)
+        return self._opening is None and open_ones < self._most
+
+    async def _wait(self) -> None:
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            else:
+                self._changed()  # it was woken and cancelled at once: wakes the next one
+            raise
+
+    async def _open(self) -> None:
+        """Opens a connection, in its own task: the sender that asked for it may be cancelled meanwhile."""
+        error: ConnectError | None = None
+        try:
+            connection = await connect(self._endpoint, self._changed)
+            self._connections.append(connection)
+        except ConnectError as failure:
+            error = failure
+        finally:
+            self._opening = None
+        if error is None:
+            self._changed()
+        elif not any(not each.closing for each in self._connections):
+            self._fail(error)
+
+    def _fail(self, error: ConnectError) -> None:
+        waiters, self._waiters = self._waiters, deque()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(ConnectError(*error.args))
+
+    def _changed(self) -> None:
+        """Wakes as many senders as there are free streams, or one that may open a connection."""
+        self._connections = [each for each in self._connections if not each.closed.done()]
+        free = sum(each.free_streams for each in self._connections if each.free_streams > 0)
+        wake = max(free, 1 if self._may_open else 0)
+        while wake > 0 and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                wake -= 1
 
 
-def _encode(push: Push, title: str, body: str) -> bytes:
-    """Returns JSON with `aps` first, so that the place of the badge is known."""
-    data = {name: value for name, value in push.data.items() if name != "aps"}
-    return msgspec.json.encode({"aps": _aps(push, title, body), **data})
+async def connect(endpoint: Endpoint, changed: Callable[[], None]) -> ApnsConnection:
+    """Connects and waits for the server's settings; raises ConnectError."""
+    address = urlsplit(endpoint.url)
+    host, port = address.hostname or "", address.port or 443
+    made: list[ApnsConnection] = []
 
+    def make() -> ApnsConnection:
+        made.append(ApnsConnection(address.netloc, changed=changed, quiet=endpoint.quiet))
+        return made[0]
 
-def _aps(push: Push, title: str, body: str) -> dict[str, Any]:
-    if push.kind is PushKind.BADGE:
-        return {}
-    if push.kind is PushKind.BACKGROUND:
-        return {"content-available": 1}
-    parts = {"title": title, "body": body}
-    aps: dict[str, Any] = {"alert": {name: text for name, text in parts.items() if text}}
-    if push.sound is not None:
-        aps["sound"] = push.sound
-    if push.thread_id is not None:
-        aps["thread-id"] = push.thread_id
-    if push.category is not None:
-        aps["category"] = push.category
-    return aps
-
-
-def _size(text: str) -> int:
-    return len(msgspec.json.encode(text)) - 2
-
-
-def _clean(text: str) -> str:
-    """Replaces lone surrogates, which JSON can't contain."""
-    return _SURROGATE.sub("\ufffd", text)
+    established = False
+    try:
+        async with asyncio.timeout(endpoint.connect):
+            loop = asyncio.get_running_loop()
+            transport, connection = await loop.create_connection(make, host, port, ssl=endpoint.tls)
+            if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+                raise ConnectError("apns_no_http2")
+            await connection.ready
+            if connection.closing:
+                raise ConnectionResetError("closed before its settings came")
+        established = True
+    except OSError as error:  # a TimeoutError too
+        raise ConnectError(f"apns_{network_failure(error)}") from error
+    finally:
+        if made and not established:
+            made[0].abort("not_greeted")
+    return connection
 
 
 PRODUCTION_URL = "https://api.push.apple.com"
@@ -225,18 +321,14 @@ class ApnsActor(Actor[StreamSlot]):
     ) -> SendResult | RetryNow:
         if response.reason == "ExpiredProviderToken" and await self._renewed(token):
             return RetryNow(keep_connection=True)
-        result = replies.classify(
+        result = classify(
             response.status,
             response.reason,
             response.timestamp,
             response.retry_after,
             apns_id=dict(request.headers)["apns-id"],
         )
-        kind = (
-            replies.refusal_kind(response.status, response.reason)
-            if response.status != 200
-            else None
-        )
+        kind = refusal_kind(response.status, response.reason) if response.status != 200 else None
         if kind in _LOGGED:
             log.error(
                 _LOGGED[kind], actor=self.name, status=response.status, reason=response.reason
@@ -291,4 +383,4 @@ def _on_no_response(loss: NoResponse, http2: ApnsConnection) -> SendResult | Ret
     """Retries at once what the server did not process, unless it has never responded on this connection."""
     if loss.unprocessed and http2.responses:
         return RetryNow(keep_connection=False)
-    return replies.classify_no_response(loss)
+    return classify_no_response(loss)

@@ -29,9 +29,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 from msgspec import Struct, field
 
-from tocsin.engine.actors.email.reply import is_dead_mailbox
-from tocsin.engine.mail.tag import HEADER
-from tocsin.engine.mail_events.report import ForgedReport, MailReport, find_status
+from tocsin.engine.actors.email_smtp import is_dead_mailbox
+from tocsin.engine.mail.links import TAG_HEADER
+from tocsin.engine.mail.returned import ForgedReport, MailReport, find_status
 from tocsin.engine.model import Unavailable
 
 _TIMEOUT = 5
@@ -284,7 +284,7 @@ def _complaint(mail: _Mail, complaint: _Complaint, message_id: str) -> MailRepor
 
 
 def _references(mail: _Mail) -> tuple[str, ...]:
-    wanted = (HEADER.lower(), "message-id")
+    wanted = (TAG_HEADER.lower(), "message-id")
     return tuple(
         each.value for name in wanted for each in mail.headers if each.name.lower() == name
     )

@@ -1,7 +1,8 @@
-"""Reads raw messages that report on a mail: delivery status notifications (RFC 3464) and complaints (RFC 5965).
+"""Mail that comes back: reads raw messages that report on a mail, and makes of a report what is stored.
 
-The standard library takes the parts apart. Older forms that follow no RFC, such as qmail's, are recognised by
-flufl.bounce (docs/adr/0076-mail-that-comes-back.md). What is neither is not a report: None.
+A raw message is a delivery status notification (RFC 3464) or a complaint (RFC 5965). The standard library takes its
+parts apart. Older forms that follow no RFC, such as qmail's, are recognised by flufl.bounce
+(docs/adr/0076-mail-that-comes-back.md). What is neither is not a report: None.
 """
 
 from __future__ import annotations
@@ -14,9 +15,80 @@ from datetime import UTC, datetime
 from email import message_from_bytes, message_from_string
 from email.message import Message
 from email.utils import parsedate_to_datetime
+from typing import Literal
 
-from tocsin.engine.mail.tag import HEADER
-from tocsin.engine.mail_events.report import MailReport, find_status
+from msgspec import Struct
+
+from tocsin.engine.actors.email_smtp import is_dead_mailbox
+from tocsin.engine.mail.links import TAG_HEADER, find_tagged_delivery
+from tocsin.engine.store.mail_event import NewMailEvent
+
+_ENHANCED = re.compile(r"(?<![\d.])([45]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)", re.ASCII)
+_GENERIC = frozenset({"5.0.0", "4.0.0"})  # no more than permanent, and transient
+_LONGEST_ID = 200
+_LONGEST_ADDRESS = 320
+
+
+class ForgedReport(Exception):
+    """Raised for a call without the proof of its provider; `allowed` is False for one of a topic that is not ours."""
+
+    def __init__(self, message: str, *, allowed: bool = True) -> None:
+        super().__init__(message)
+        self.allowed = allowed
+
+
+class MailReport(Struct, frozen=True):
+    """One bounce or complaint, as it was reported.
+
+    `references` are texts that may contain the tag of the mail, the most reliable first. `provider_id` and `address`
+    find the delivery where none of them does.
+    """
+
+    key: str  # what identifies it at its source
+    kind: Literal["bounce", "complaint"]
+    references: tuple[str, ...]
+    status: str | None = None  # enhanced status code of a bounce (RFC 3463)
+    occurred_at: datetime | None = None
+    provider_id: str | None = None
+    address: str | None = None
+
+
+def find_status(*texts: str | None) -> str | None:
+    """Returns the first enhanced status code in these texts that is more exact than permanent or transient."""
+    found = [code for text in texts if text for code in _ENHANCED.findall(text[:2000])]
+    return next((code for code in found if code not in _GENERIC), found[0] if found else None)
+
+
+def to_mail_events(reports: Iterable[MailReport], key: bytes) -> list[NewMailEvent]:
+    """Returns what is stored of these reports; `key` is that of our tags."""
+    return [_to_mail_event(each, key) for each in reports]
+
+
+def _to_mail_event(report: MailReport, key: bytes) -> NewMailEvent:
+    tagged = (find_tagged_delivery(key, text) for text in report.references)
+    delivery_id = next((each for each in tagged if each is not None), None)
+    by_provider = delivery_id is None and report.provider_id and report.address
+    return NewMailEvent(
+        key=report.key,
+        kind=report.kind,
+        reason=_reason_of(report),
+        dead=report.kind == "complaint" or is_dead_mailbox(report.status),
+        occurred_at=report.occurred_at or datetime.now(UTC),
+        delivery_id=delivery_id,
+        provider_id=_storable(report.provider_id, _LONGEST_ID) if by_provider else None,
+        address=_storable(report.address, _LONGEST_ADDRESS) if by_provider else None,
+    )
+
+
+def _reason_of(report: MailReport) -> str:
+    if report.kind == "complaint":
+        return "complaint"
+    return f"bounce_{report.status}" if report.status else "bounce"
+
+
+def _storable(text: str | None, longest: int) -> str:
+    return (text or "").replace("\0", "")[:longest].encode("utf-8", "replace").decode()
+
 
 MOST_BYTES = 1_000_000
 """Larger messages are refused."""
@@ -29,7 +101,7 @@ _MOST_TEXT = 100_000  # characters of one part that are searched
 _OUTER = ("To", "Delivered-To", "X-Original-To", "Envelope-To", "In-Reply-To", "References")
 # Of the returned mail, and of the fields of the report.
 _INNER = (
-    *(HEADER, "Message-ID", "Return-Path"),
+    *(TAG_HEADER, "Message-ID", "Return-Path"),
     *("X-Original-Message-ID", "Original-Envelope-Id", "Original-Mail-From"),
 )
 _STATUS_PARTS = frozenset({"message/delivery-status", "message/global-delivery-status"})
@@ -132,7 +204,7 @@ def _references(message: Message, parts: Iterable[Message]) -> tuple[str, ...]:
     """Returns the texts that may contain the tag: first the headers of the returned mail, then all others."""
     inner = [_text(each, name) for each in _with_fields(parts) for name in _INNER if each.get(name)]
     texts = [_decoded(each) for each in parts if each.get_content_maintype() == "text"]
-    named = re.compile(rf"^{HEADER}:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
+    named = re.compile(rf"^{TAG_HEADER}:[ \t]*(\S+)", re.IGNORECASE | re.MULTILINE)
     quoted = [found for text in texts for found in named.findall(text)]
     outer = [value for name in _OUTER for value in map(str, message.get_all(name, []))]
     return (*inner, *quoted, *outer, *texts)

@@ -23,7 +23,7 @@ from hpack import Encoder, NeverIndexedHeaderTuple
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
-from tocsin.engine.actors.apns.reply import ApnsResponse, read
+from tocsin.engine.actors.apns_messages import ApnsResponse, read
 from tocsin.engine.actors.machinery.envelope import NoResponse
 
 MAX_PAYLOAD = 4096
@@ -70,9 +70,8 @@ class HeaderEncoder(Encoder):
 class _H2(H2Connection):
     """Accepts frames after a GOAWAY, since the server still responds to what it accepted; h2 refuses them."""
 
-    MAX_CLOSED_STREAMS = (
-        4096  # h2 remembers them for frames that come late; its 65,536 take megabytes
-    )
+    # h2 remembers them for frames that come late; its 65,536 take megabytes
+    MAX_CLOSED_STREAMS = 4096
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Any], list[events.Event]]:
         state = self.state_machine.state
@@ -101,12 +100,11 @@ class _Stream:
     def end(self, reason: str, *, unprocessed: bool = False) -> None:
         """Ends it with a response if there is a status, whose body is only an explanation."""
         if not self.response.done():
-            known = b":status" in self.headers
-            self.response.set_result(
-                read(self.headers, self.body)
-                if known
-                else NoResponse(reason, unprocessed=unprocessed)
-            )
+            self.response.set_result(self.read() or NoResponse(reason, unprocessed=unprocessed))
+
+    def read(self) -> ApnsResponse | None:
+        """Returns the response as far as it came; None without a status."""
+        return read(self.headers, self.body) if b":status" in self.headers else None
 
 
 class ApnsConnection(APNsTLSClientProtocol):
@@ -190,11 +188,9 @@ class ApnsConnection(APNsTLSClientProtocol):
             if stream.response.done() and not stream.response.cancelled():
                 return stream.response.result()
             if self.event_at < began:
-                self.closing = (
-                    True  # there was no event at all: no more requests on this connection
-                )
-            known = b":status" in stream.headers
-            return read(stream.headers, stream.body) if known else NoResponse("timeout")
+                # there was no event at all: no more requests on this connection
+                self.closing = True
+            return stream.read() or NoResponse("timeout")
         finally:
             self._forget(stream)
 
@@ -264,9 +260,8 @@ class ApnsConnection(APNsTLSClientProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self.transport.set_write_buffer_limits(
-            high=1, low=0
-        )  # a push that waits in the buffer would be sent on an old check
+        # a push that waits in the buffer would be sent on an old check
+        self.transport.set_write_buffer_limits(high=1, low=0)
         self.conn.local_settings.enable_push = 0
         self.conn.initiate_connection()
         self._write()
@@ -291,9 +286,8 @@ class ApnsConnection(APNsTLSClientProtocol):
         self._write()  # h2 discards its output when it reads a GOAWAY
         try:
             for event in self.conn.receive_data(data):
-                self.event_at = (
-                    self.loop.time()
-                )  # bytes without an event do not show that it is alive
+                # bytes without an event do not show that it is alive
+                self.event_at = self.loop.time()
                 if handler := self._handlers.get(type(event)):
                     handler(event)
         except H2Error as error:

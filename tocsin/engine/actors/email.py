@@ -8,23 +8,19 @@ import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from msgspec import structs
 
-from tocsin.engine.actors.email import mime
-from tocsin.engine.actors.email.mime import UnsendableError
-from tocsin.engine.actors.email.reply import Step, classify
-from tocsin.engine.actors.email.smtp import SmtpSession, Starttls, failure_reason
+from tocsin.engine.actors import email_mime as mime
+from tocsin.engine.actors.email_mime import Signer, UnsendableError
+from tocsin.engine.actors.email_smtp import SmtpSession, Step, classify, failure_reason
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
-from tocsin.settings.addresses import TAG_PLACE
-
-if TYPE_CHECKING:
-    from tocsin.engine.actors.email.dkim import Signer  # 0.1 s to import
+from tocsin.settings.addresses import TAG_PLACE, SmtpServer
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ADVICE = (
@@ -39,12 +35,11 @@ log = structlog.get_logger(__name__)
 class EmailActor(Actor[SmtpSession]):
     """Sends mails through one SMTP server.
 
-    `sender` is `Name <name@example.org>`; `tls` is TLS from the first byte, `starttls` "auto" uses it if the server
-    offers it. `timeout` bounds the wait for each reply in seconds, except that to the final dot, which only the
-    deadline of the message bounds. A connection is replaced after `recycle_after` messages. `signer` signs each mail
-    by DKIM. `return_path` takes the place of the sender's address in the envelope, with the tag of each mail for its
-    `{tag}`; `tag_headers` have the tag too. Further options are those of `Actor`. Raises UnsendableError for an invalid
-    sender.
+    `sender` is `Name <name@example.org>`. `timeout` bounds the wait for each reply in seconds, except that to the final
+    dot, which only the deadline of the message bounds. A connection is replaced after `recycle_after` messages.
+    `signer` signs each mail by DKIM. `return_path` takes the place of the sender's address in the envelope, with the
+    tag of each mail for its `{tag}`; `tag_headers` have the tag too. Further options are those of `Actor`. Raises
+    UnsendableError for an invalid sender.
     """
 
     def __init__(
@@ -53,12 +48,7 @@ class EmailActor(Actor[SmtpSession]):
         presend_check: PresendCheck,
         sender: str,
         name: str = "email",
-        host: str,
-        port: int,
-        username: str | None = None,
-        password: str | None = None,
-        tls: bool = False,
-        starttls: Starttls = "auto",
+        server: SmtpServer,
         ca_file: Path | str | None = None,
         signer: Signer | None = None,
         return_path: str | None = None,
@@ -70,18 +60,13 @@ class EmailActor(Actor[SmtpSession]):
     ) -> None:
         super().__init__(
             name=name,
-            provider=f"{host}:{port}",
+            provider=server.address,
             presend_check=presend_check,
             advice=_ADVICE,
             **options,
         )
         self._sender, self._from = mime.to_sender(sender)
-        self._host = host
-        self._port = port
-        self._username = username
-        self._password = password
-        self._tls = tls
-        self._starttls = starttls
+        self._server = server
         self._context = ssl.create_default_context(cafile=ca_file)
         self._signer = signer
         self._return_path = mime.to_address(return_path or self._sender.address).address
@@ -159,9 +144,9 @@ class EmailActor(Actor[SmtpSession]):
         """Connects, encrypts, logs in; a refusal here does not concern a message."""
         session = SmtpSession(
             SMTP(
-                hostname=self._host,
-                port=self._port,
-                use_tls=self._tls,
+                hostname=self._server.host,
+                port=self._server.port,
+                use_tls=self._server.tls,
                 start_tls=False,  # done by SmtpSession.open
                 tls_context=self._context,
                 local_hostname=await self._own_name(),
@@ -170,9 +155,9 @@ class EmailActor(Actor[SmtpSession]):
         )
         opened = False
         try:
-            await session.open(self._starttls)
-            if self._username is not None:
-                await self._log_in(session, self._username)
+            await session.open(self._server.starttls)
+            if self._server.username is not None:
+                await self._log_in(session, self._server.username)
             session.begin()
             opened = True
         except (SMTPException, OSError) as error:
@@ -184,11 +169,11 @@ class EmailActor(Actor[SmtpSession]):
 
     async def _log_in(self, session: SmtpSession, username: str) -> None:
         """Logs in, but sends no password without TLS over a network unless `starttls` is "never"."""
-        local = self._host in _LOOPBACK or self._starttls == "never"
+        local = self._server.host in _LOOPBACK or self._server.starttls == "never"
         if not session.encrypted and not local:
             session.step = Step.TLS
             raise SMTPException("no password without TLS")
-        await session.log_in(username, self._password or "")
+        await session.log_in(username, self._server.password or "")
 
     def _connect_failure(self, step: Step, error: Exception) -> Deferred:
         """Returns why there is no connection; logs an error if only an operator can help."""
@@ -197,7 +182,7 @@ class EmailActor(Actor[SmtpSession]):
             classified = classify(step, error.code, error.message).outcome
             outcome = classified if isinstance(classified, Deferred) else outcome
         if step in {Step.AUTH, Step.TLS}:
-            log.error("smtp login impossible", host=self._host, reason=outcome.reason)
+            log.error("smtp login impossible", host=self._server.host, reason=outcome.reason)
         return outcome
 
     async def _own_name(self) -> str:

@@ -1,14 +1,19 @@
-"""Writes a mail as bytes: a text and an HTML part, no long line, and each header in one piece.
+"""Writes a mail as bytes, and signs it by DKIM: a text and an HTML part, no long line, each header in one piece.
 
 Written here since the standard library takes 0.3 to 1 ms for what takes 0.05 ms, and had header injections
-(CVE-2024-6923, CVE-2026-1299): a control character in any header is refused.
+(CVE-2024-6923, CVE-2026-1299): a control character in any header is refused. The signature (RFC 6376) is over the whole
+body and the headers that people and mail servers rely on. It is made with `cryptography`, since dkimpy takes 20 ms of
+the event loop for a mail (ADR 0014). Both of its canonicalizations are "relaxed": relays may fold headers and trim
+spaces.
 """
 
 from __future__ import annotations
 
+import base64
 import binascii
 import re
 from base64 import encodebytes
+from collections import defaultdict
 from datetime import datetime
 from email.header import Header
 from email.utils import format_datetime, formataddr, parseaddr
@@ -17,18 +22,21 @@ from hashlib import sha256
 from unicodedata import normalize
 
 import idna
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from tocsin.engine.model import Filled, InlineImage, Mail
+from tocsin.settings.keys import load_dkim_key
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _QP_LINE = 76  # RFC 2045 section 6.7
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,76}")
 _LOCAL_PART = re.compile(r"[^\s<>()\[\],;:\\\"@]{1,64}|\"(?:[^\"\\]|\\.){1,62}\"")
 _DOMAIN = re.compile(r"(?:(?!-)[A-Za-z0-9-]{1,63}(?<!-)(?:\.(?!\Z)|\Z))+")  # RFC 1123
-_LONGEST_LINE = (
-    998  # RFC 5322 section 2.1.1; an address in List-Unsubscribe can't be folded or encoded
-)
+# RFC 5322 section 2.1.1; an address in List-Unsubscribe can't be folded or encoded
+_LONGEST_LINE = 998
 _OWN_HEADERS = frozenset(
     {"from", "to", "subject", "date", "message-id", "mime-version", "content-type"}
     | {"content-transfer-encoding", "bcc", "cc", "sender", "return-path"}
@@ -216,3 +224,94 @@ def _header(name: str, value: str) -> str:
         return line
     encoded = Header(value, "utf-8", header_name=name, maxlinelen=76).encode(linesep="\r\n")
     return f"{name}: {encoded}"
+
+
+SEALED = ("from", "to", "cc", "reply-to", "subject", "date", "message-id")
+"""Signed once more than they occur, so that another one can't be added: readers trust these."""
+
+SIGNED = (
+    *SEALED,
+    "mime-version",
+    "content-type",
+    "content-transfer-encoding",
+    "in-reply-to",
+    "references",
+    "list-id",
+    "list-unsubscribe",  # RFC 8058 section 4: this and the next must be signed
+    "list-unsubscribe-post",
+    "auto-submitted",
+    "feedback-id",
+)
+"""Signed if they occur."""
+
+_FOLD = re.compile(rb"\r\n(?=[ \t])")
+
+
+class Signer:
+    """Signs with one private key (PEM), whose public key is at `selector._domainkey.domain`.
+
+    Raises ValueError for a key that DKIM does not support.
+    """
+
+    def __init__(self, *, pem: str, selector: str, domain: str) -> None:
+        self._key = load_dkim_key(pem)
+        algorithm = "rsa-sha256" if isinstance(self._key, RSAPrivateKey) else "ed25519-sha256"
+        self._tags = f"v=1; a={algorithm}; c=relaxed/relaxed; d={domain};\r\n\ts={selector}"
+
+    def sign(self, message: bytes, *, now: datetime) -> bytes:
+        """Returns the header to put before a complete message, whose lines end in CRLF."""
+        head, _, body = message.partition(b"\r\n\r\n")
+        names, lines = _canonical_headers(head)
+        body_hash = base64.b64encode(sha256(_canonical_body(body)).digest()).decode()
+        unsigned = (
+            f"DKIM-Signature: {self._tags}; t={int(now.timestamp())};\r\n\th={_in_lines(names)};\r\n"
+            f"\tbh={body_hash};\r\n\tb="
+        ).encode()
+        signature = base64.b64encode(self._sign(lines + _canonical_header(unsigned)))
+        pieces = (signature[at : at + 72] for at in range(0, len(signature), 72))
+        return unsigned + b"\r\n\t ".join(pieces) + b"\r\n"
+
+    def _sign(self, data: bytes) -> bytes:
+        if isinstance(self._key, RSAPrivateKey):
+            return self._key.sign(data, PKCS1v15(), SHA256())
+        return self._key.sign(sha256(data).digest())  # RFC 8463 section 3: of the hash
+
+
+def _canonical_headers(head: bytes) -> tuple[list[str], bytes]:
+    """Returns the names to sign, each as often as it is signed, and the signed lines (section 5.4.2)."""
+    found: defaultdict[str, list[bytes]] = defaultdict(list)
+    for line in _FOLD.sub(b"", head).split(b"\r\n"):
+        header = _canonical_header(line)
+        found[header.partition(b":")[0].decode("ascii")].append(header + b"\r\n")
+    names: list[str] = []
+    signed: list[bytes] = []
+    for name in SIGNED:
+        names += [name] * (len(found[name]) + (name in SEALED))
+        signed += reversed(found[name])  # the last one first
+    return names, b"".join(signed)
+
+
+def _canonical_header(header: bytes) -> bytes:
+    """Returns a header by section 3.4.2, without its line ending."""
+    name, _, value = _FOLD.sub(b"", header).partition(b":")
+    return name.strip().lower() + b":" + _single_spaces(value).strip(b" ")
+
+
+def _canonical_body(body: bytes) -> bytes:
+    """Returns a body by section 3.4.4."""
+    lines = _single_spaces(body).replace(b" \r\n", b"\r\n").rstrip(b"\r\n")
+    return lines + b"\r\n" if lines else b""
+
+
+def _single_spaces(text: bytes) -> bytes:
+    """Returns each run of spaces and tabs as one space; a regular expression takes several times as long."""
+    text = text.replace(b"\t", b" ")
+    while b"  " in text:
+        text = text.replace(b"  ", b" ")
+    return text
+
+
+def _in_lines(names: list[str]) -> str:
+    """Returns names with colons between them, folded."""
+    rows = (names[at : at + 5] for at in range(0, len(names), 5))
+    return ":\r\n\t ".join(":".join(row) for row in rows)

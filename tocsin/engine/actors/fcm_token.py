@@ -28,12 +28,8 @@ _MARGIN = 300.0
 """A token is renewed so many seconds before it expires; a short one after three quarters of its life."""
 
 _MOST_BYTES = 65_536
-_UNREADABLE = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-)  # raised by google-auth for invalid responses
+# raised by google-auth for invalid responses
+_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 
 log = structlog.get_logger(__name__)
 

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from msgspec import Struct, field
 
-from tocsin.engine.actors.email.reply import is_dead_mailbox
-from tocsin.engine.mail.tag import POSTMARK_TAG
-from tocsin.engine.mail_events.report import ForgedReport, MailReport, find_status
+from tocsin.engine.actors.email_smtp import is_dead_mailbox
+from tocsin.engine.mail.links import POSTMARK_TAG
+from tocsin.engine.mail.returned import ForgedReport, MailReport, find_status
 from tocsin.settings.keys import load_p256_public_key
 
 T = TypeVar("T")

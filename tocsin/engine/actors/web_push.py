@@ -1,29 +1,37 @@
-"""Push to browsers by Web Push (RFC 8030), encrypted for each subscription (RFC 8291)."""
+"""Push to browsers by Web Push (RFC 8030), encrypted for each subscription (RFC 8291).
+
+Every primitive of the encryption is cryptography's; docs/adr/0073-web-push.md has the reasons against a package of its
+own.
+"""
 
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+import binascii
+import os
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
+import jwt
 import msgspec
 import structlog
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from msgspec import Struct
 from msgspec.structs import replace
+from yarl import URL
 
+from tocsin.engine.actors.machinery.endpoints import url_fault
 from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
-from tocsin.engine.actors.machinery.http_actor import (
-    HttpActor,
-    HttpRequest,
-    HttpResponse,
-    PublicResolver,
-)
-from tocsin.engine.actors.machinery.public_address import url_fault
-from tocsin.engine.actors.web_push.encryption import MOST_BYTES, encrypt, read_receiver_keys
-from tocsin.engine.actors.web_push.vapid import VapidTokens
+from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
 from tocsin.engine.model import CheckResult, Deferred, Message, Priority, Push, Rejected, Sent
-from tocsin.engine.text import clip
-from tocsin.settings.keys import VapidKey
+from tocsin.engine.text import clip, json_size
+from tocsin.settings.keys import VapidKey, load_vapid_key
 
 LONGEST_LIFE = 28 * 24 * 3600
 """Seconds for which the push services keep a message for a browser that is closed."""
@@ -45,12 +53,12 @@ class WebPushActor(HttpActor):
     options are those of `HttpActor`.
     """
 
-    def __init__(self, *, vapid: VapidKey, allow_loopback: bool = False, **options: Any) -> None:
+    several_services = True
+
+    def __init__(self, *, vapid: VapidKey, **options: Any) -> None:
         settings: dict[str, Any] = {"name": "web_push", "senders": 16}
-        settings["resolver"] = PublicResolver(allow_loopback=allow_loopback)
-        super().__init__(**(settings | options))
+        super().__init__(public_only=True, **(settings | options))
         self._tokens = VapidTokens(vapid, self._now)
-        self._allow_loopback = allow_loopback
 
     def draft(self, message: Message) -> bytes | Rejected:
         """Returns the JSON without the badge."""
@@ -64,7 +72,7 @@ class WebPushActor(HttpActor):
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the request, encrypted for the subscription."""
         endpoint, given = check_result.address, check_result.options or {}
-        if reason := url_fault(endpoint, allow_loopback=self._allow_loopback):
+        if reason := url_fault(endpoint, allow_loopback=self.allow_loopback):
             return Rejected(f"web_push_{reason}", address_dead=True)
         if not envelope.draft:
             return Rejected("payload_too_large")
@@ -95,12 +103,6 @@ class WebPushActor(HttpActor):
                 status=response.status,
             )
         return classify(response.status, response.retry_after)
-
-    def classify_no_response(self, reason: str, *, sent: bool) -> SendResult:
-        """Returns an outcome that the breaker does not count: other push services may work."""
-        if reason == "address_forbidden":
-            return SendResult(Rejected("web_push_address_forbidden"))
-        return replace(super().classify_no_response(reason, sent=sent), provider_failed=False)
 
 
 def classify(status: int, retry_after: float | None) -> SendResult:
@@ -137,13 +139,13 @@ def write_payload(push: Push, *, tag: str) -> bytes:
             shown["actions"] = push.buttons
         return msgspec.json.encode({"web_push": 8030, "notification": shown})
 
-    most = MOST_BYTES - _BADGE_BYTES
+    most = MOST_PLAIN_BYTES - _BADGE_BYTES
     whole = write(push.title, push.body)
     if len(whole) <= most:
         return whole
-    if body := clip(push.body, most - len(write(push.title, "x")) + 1, _json_size):
+    if body := clip(push.body, most - len(write(push.title, "x")) + 1, json_size):
         return write(push.title, body)
-    if title := clip(push.title, most - len(write("x", "")) + 1, _json_size):
+    if title := clip(push.title, most - len(write("x", "")) + 1, json_size):
         return write(title, "")
     return write_payload(replace(push, buttons=()), tag=tag) if push.buttons else b""
 
@@ -174,5 +176,99 @@ def seconds_left(expires_at: datetime | None, now: datetime) -> int:
     return min(LONGEST_LIFE, max(0, int((expires_at - now).total_seconds())))
 
 
-def _json_size(text: str) -> int:
-    return len(msgspec.json.encode(text)) - 2
+MOST_PLAIN_BYTES = 3993
+"""Of a plaintext: with header, delimiter and tag it is the 4,096 bytes that every push service accepts."""
+
+RECORD_SIZE = 4096
+SALT_BYTES, AUTH_BYTES, POINT_BYTES = 16, 16, 65
+
+_LAST_RECORD = b"\x02"  # the delimiter of the only record, without padding (RFC 8188 section 2)
+
+
+class ReceiverKeys(Struct, frozen=True):
+    """The keys of one subscription: a point of P-256 and a shared secret of 16 bytes."""
+
+    point: bytes
+    auth: bytes
+
+
+def read_receiver_keys(p256dh: str, auth: str) -> ReceiverKeys:
+    """Returns the keys that a browser gave in base64url; raises ValueError."""
+    point, secret = _decoded(p256dh), _decoded(auth)
+    if len(point) != POINT_BYTES or len(secret) != AUTH_BYTES:
+        raise ValueError("not the keys of a subscription")
+    ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)  # is it on the curve?
+    return ReceiverKeys(point, secret)
+
+
+def encrypt(
+    plaintext: bytes,
+    keys: ReceiverKeys,
+    *,
+    salt: bytes | None = None,
+    sender: ec.EllipticCurvePrivateKey | None = None,
+) -> bytes:
+    """Returns the body of a push message. `salt` and `sender` are new for each message, but for a test vector."""
+    salt = salt or os.urandom(SALT_BYTES)
+    sender = sender or ec.generate_private_key(ec.SECP256R1())
+    receiver = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), keys.point)
+    sent = sender.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    shared = sender.exchange(ec.ECDH(), receiver)
+    key, nonce = derive(shared, keys, sent, salt)
+    header = salt + RECORD_SIZE.to_bytes(4, "big") + bytes([len(sent)]) + sent
+    return header + AESGCM(key).encrypt(nonce, plaintext + _LAST_RECORD, None)
+
+
+def derive(shared: bytes, keys: ReceiverKeys, sent: bytes, salt: bytes) -> tuple[bytes, bytes]:
+    """Returns the key and the nonce of a message (RFC 8291 section 3.4); `sent` is the sender's point."""
+    info = b"WebPush: info\0" + keys.point + sent
+    secret = HKDF(SHA256(), 32, keys.auth, info).derive(shared)
+    key = HKDF(SHA256(), 16, salt, b"Content-Encoding: aes128gcm\0").derive(secret)
+    nonce = HKDF(SHA256(), 12, salt, b"Content-Encoding: nonce\0").derive(secret)
+    return key, nonce
+
+
+def _decoded(text: str) -> bytes:
+    """Returns the bytes of base64url, with or without its padding; raises ValueError."""
+    try:
+        return base64.b64decode(text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4), b"-_", True)
+    except binascii.Error:
+        raise ValueError("not base64url") from None
+
+
+VALID_FOR = timedelta(hours=12)
+"""Of a token; push services refuse one that is valid for more than 24 hours."""
+
+RENEWED = timedelta(hours=1)
+"""Before its end, since a push service's clock may be another one."""
+
+MOST_ORIGINS = 1_000
+"""Whose tokens are kept: there are four large push services, and people may run their own."""
+
+
+class VapidTokens:
+    """Makes and keeps the Authorization header for each push service."""
+
+    def __init__(self, key: VapidKey, now: Callable[[], datetime]) -> None:
+        self._key = load_vapid_key(key.private)
+        self._public = key.public
+        self._subject = key.subject
+        self._now = now
+        self._kept: dict[str, tuple[datetime, str]] = {}
+
+    def authorization(self, endpoint: str) -> str:
+        """Returns the header for the push service of an endpoint."""
+        origin, now = str(URL(endpoint).origin()), self._now()
+        ends_at, header = self._kept.get(origin, (now, ""))
+        if ends_at - now <= RENEWED:
+            ends_at = now + VALID_FOR
+            header = f"vapid t={self._token(origin, ends_at)}, k={self._public}"
+            self._kept.pop(origin, None)
+            if len(self._kept) >= MOST_ORIGINS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[origin] = (ends_at, header)
+        return header
+
+    def _token(self, origin: str, ends_at: datetime) -> str:
+        claims = {"aud": origin, "exp": int(ends_at.timestamp()), "sub": self._subject}
+        return jwt.encode(claims, self._key, "ES256")

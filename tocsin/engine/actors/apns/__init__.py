@@ -1,1 +1,0 @@
-"""Push to Apple devices by APNs."""

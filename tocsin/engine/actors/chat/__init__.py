@@ -1,1 +1,0 @@
-"""Chats: Slack, Discord, Microsoft Teams, Telegram, and others by Apprise."""

@@ -1,1 +1,0 @@
-"""Push to Android devices by FCM's HTTP v1 API."""

@@ -1,1 +1,0 @@
-"""Push to browsers by Web Push."""
