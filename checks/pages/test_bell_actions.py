@@ -123,12 +123,14 @@ def test_read_and_unread_have_an_undo(site: HostSite, context: BrowserContext) -
     bell.panel.get_by_role("button", name="Undo").click()
     bell.expect_count(1)
     expect(bell.panel.locator(".toast")).to_be_hidden()
-    bell.press("ArrowDown", "ArrowRight", "Enter", "Control+z")
+    bell.press("ArrowDown", "ArrowRight", "Enter")
+    bell.expect_count(0)
+    bell.press("Control+z")
+    bell.expect_count(1)
     until(
         lambda: site.request(person, "GET", "notifications/unread-count/")["count"] == 1,
         lambda: "it stays read",
     )
-    bell.expect_count(1)
 
 
 def test_long_titles_have_two_lines_and_each_text_its_own_direction(
