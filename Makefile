@@ -98,8 +98,8 @@ check-pages: $(VENV)/.dev ## the modules' types and size, and the pages in Chrom
 	@tools/npm.sh web
 	@exec $(PY) -m pytest checks/pages $(ARGS)
 
-check-deploy: $(VENV)/.dev build/deploy/.installed ## the files of deploy/: manifests, units, Procfile, nginx; installs what is missing
-	@tools/debian.sh systemd=systemd-analyze nginx=nginx
+check-deploy: $(VENV)/.dev build/deploy/.installed ## the files of deploy/: manifests, units, Procfile, nginx, alerts, dashboard; installs what is missing
+	@tools/debian.sh systemd=systemd-analyze nginx=nginx prometheus=promtool
 	@exec $(PY) -m pytest checks/deploy $(ARGS)
 
 check-languages: $(VENV)/.dev ## the guides for Node, Ruby, Rails, Go and PHP, run against the service; installs what is missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from msgspec import Struct
@@ -57,6 +57,9 @@ from tocsin.engine.store.installation import (
 )
 from tocsin.settings import Settings, SettingsError
 
+if TYPE_CHECKING:
+    from tocsin.engine.deliver.worker_metrics import WorkerMetrics
+
 log = structlog.get_logger("tocsin.worker")
 
 
@@ -84,6 +87,7 @@ async def running_engine(
             "such as https://notify.example.com."
         )
     async with (
+        _metrics(settings) as metrics,
         _opened(Database(dsn, max_size=4, availability=availability)) as database,
         _opened(
             Database(dsn, max_size=12, good_for=1.0, steady=True, availability=availability)
@@ -108,11 +112,14 @@ async def running_engine(
             _renderer(settings, link_key),
             process_id=identity.process_id,
             cap=settings.mail_cap,
+            count_attempts=metrics.count if metrics else None,
         )
         dispatcher = Dispatcher(dsn, badge_pushes=settings.badge_pushes, availability=availability)
 
         def report() -> ProcessReport:
             reports = [each for actor in actors.values() for each in actor.reports()]
+            if metrics:
+                metrics.show(reports)
             return ProcessReport(leading=dispatcher.leading, actors=reports)
 
         async with (
@@ -132,6 +139,20 @@ async def running_engine(
                 database,
                 Retention(settings.retention_days, settings.unread_retention_days),
             )
+
+
+@asynccontextmanager
+async def _metrics(settings: Settings) -> AsyncIterator[WorkerMetrics | None]:
+    """Serves metrics meanwhile, if a port for them is set."""
+    if settings.worker_metrics_port is None:
+        yield None
+        return
+    # Prometheus' library takes a tenth of a second to import
+    from tocsin.engine.deliver.worker_metrics import metrics_listener
+
+    port, token = settings.worker_metrics_port, settings.metrics_token
+    with metrics_listener(port, token, settings.host) as metrics:
+        yield metrics
 
 
 @asynccontextmanager

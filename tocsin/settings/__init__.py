@@ -95,6 +95,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     avatar_hosts: Annotated[tuple[str, ...], addresses.parse_avatar_hosts] = ()
     metrics_token: Annotated[str | None, keys.parse_metrics_token] = None
     metrics_port: Annotated[int | None, _whole(1, 65535)] = None
+    worker_metrics_port: Annotated[int | None, _whole(1, 65535)] = None
 
     jwt_secret: Annotated[str | None, "JWT_SECRET"] = None
     jwt_public_key: Annotated[str | None, "JWT_PUBLIC_KEY"] = None

@@ -20,7 +20,7 @@ from tocsin.engine.actors.machinery.admission import Permits
 from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
 from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
-from tocsin.engine.deliver.outcome_writer import AttemptLog, OutcomeWriter
+from tocsin.engine.deliver.outcome_writer import AttemptLog, CountAttempts, OutcomeWriter
 from tocsin.engine.deliver.settlement import render_failed, settle_all, skip
 from tocsin.engine.deliver.throttling import Throttle
 from tocsin.engine.mail.loader import TemplateFailed
@@ -76,6 +76,7 @@ class Deliverer:
         *,
         process_id: UUID,
         cap: int = 0,
+        count_attempts: CountAttempts | None = None,
         random: Random | None = None,
     ) -> None:
         self._database = database
@@ -84,7 +85,7 @@ class Deliverer:
         self._renderer = render
         self._random = random or Random()
         self._writer = OutcomeWriter(database)
-        self._attempt_log = AttemptLog()
+        self._attempt_log = AttemptLog(count_attempts)
         self._retry = DatabaseRetry(database.availability, self._writer)
         self._throttle = Throttle(database, self._retry, self._writer, cap)
         self._zones = Zones(database)

@@ -21,6 +21,7 @@ _BATCH = 500
 _LOG_AFTER = 0.02  # seconds
 
 OnWritten = Callable[[int], object]
+CountAttempts = Callable[[Sequence[dict[str, Any]]], None]  # given what the log lines have
 
 log = structlog.get_logger("tocsin.ledger")
 _attempt_lines = structlog.get_logger("tocsin.deliver")
@@ -29,7 +30,8 @@ _attempt_lines = structlog.get_logger("tocsin.deliver")
 class AttemptLog:
     """Logs a line for each attempt, many lines at once; none holds a body, an address or a token."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: CountAttempts | None = None) -> None:
+        self._count = count
         self._lines: list[dict[str, Any]] = []
 
     def note(self, together: Sequence[Claimed], settlement: Settlement, started: float) -> None:
@@ -58,6 +60,8 @@ class AttemptLog:
         lines, self._lines = self._lines, []
         if not lines:
             return
+        if self._count is not None:
+            self._count(lines)
         # the logger of logs.py takes many lines at once
         many = getattr(_attempt_lines, "many", None)
         if many is not None:
