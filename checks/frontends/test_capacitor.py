@@ -79,7 +79,7 @@ def bundled(app: Project, site: HostSite, platform: str) -> str:
     esbuild = str(MODULES / "esbuild" / "bin" / "esbuild")
     options = ["--bundle", "--format=esm", f"--outfile={output}", *defined]
     (app.folder / "check.ts").write_text(SIGN_OUT)
-    subprocess.run([esbuild, "check.ts", *options], cwd=app.folder, check=True, timeout=120)
+    subprocess.run([esbuild, "check.ts", *options], cwd=app.folder, check=True, timeout=600)
     native = NATIVE.replace("PUSH_TOKEN", json.dumps(TOKENS[platform]))
     return f"{BRIDGES[platform]}\n{native}\n{output.read_text('utf-8')}"
 

@@ -43,12 +43,12 @@ def install(project: Path, **others: Path) -> None:
 
 
 def node(*command: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Runs Node to its end, at most two minutes."""
+    """Runs Node to its end, at most ten minutes."""
     return subprocess.run(
         ["node", *command],
         cwd=cwd,
         env={**os.environ, **environ},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )

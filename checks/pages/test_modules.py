@@ -23,7 +23,7 @@ LIMITS = {
 
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["node", *command], cwd=ROOT / "web", capture_output=True, text=True, timeout=120
+        ["node", *command], cwd=ROOT / "web", capture_output=True, text=True, timeout=600
     )
 
 

@@ -82,7 +82,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> str:
     environ = {**os.environ, "NODE_PATH": str(MODULES)}
     mode = "--define:process.env.NODE_ENV='production'"
     command = [str(WEB / bundler), *options, mode, "app.jsx", "--outfile=bundle.js"]
-    subprocess.run(command, cwd=project, env=environ, check=True, timeout=120)
+    subprocess.run(command, cwd=project, env=environ, check=True, timeout=600)
     return (project / "bundle.js").read_text("utf-8")
 
 

@@ -274,7 +274,7 @@ def run_pytest(folder: Path, dsn: str) -> str:
         env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TEST_DSN": dsn},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     return done.stdout + done.stderr
 

@@ -347,7 +347,7 @@ def doctor(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]
         for name, value in settings.items()
     }
     command = [sys.executable, "-m", "tocsin", "doctor", *arguments]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
 
 
 def test_other_rules_of_time_zones_in_python_are_yellow(dsn: str, tmp_path: Path) -> None:
