@@ -85,7 +85,8 @@ leased as (
 )
 select
     c.delivery_id,
-    :claim::uuid as claim,
+    -- the worker sets it
+    null as claim,
     c.notification_id,
     c.event_id,
     c.recipient_id,
