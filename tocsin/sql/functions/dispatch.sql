@@ -268,7 +268,8 @@ begin
         from tocsin.delivery d
         where d.burst_id = any (array(select distinct f.burst_id from first f where f.burst_id is not null))
             and d.due_at is not null
-            and not exists (select from first f where f.delivery_id = d.delivery_id)
+            -- looked up in a hash of these
+            and d.delivery_id not in (select f.delivery_id from first f)
         for update skip locked
     ),
     due as (
