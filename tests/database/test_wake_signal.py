@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from tests.support.services import LONGEST
+from tocsin.engine.store.dispatch import LeaderSession
 
 Db = psycopg.Connection[Any]
 
@@ -119,6 +120,21 @@ def test_a_scan_makes_the_leader_idle_once_no_transaction_is_under_way(
     announced(db, listener)
     db.execute(MOVERS["read"])
     assert announced(db, listener) == ['["alice"]']
+
+
+async def test_signals_that_come_with_the_result_of_a_scan_are_counted(db: Db, dsn: str) -> None:
+    leader = await LeaderSession.connect(dsn)
+    try:
+        await leader.listen()
+        first = await leader.scan(None, announce=True, start_idle=True)
+        assert first.idle
+        for _ in range(2):
+            db.execute("select tocsin.wake()")
+        await leader.scan(first.snapshot, announce=False)
+        assert await leader.wait_for_wake(LONGEST) == 2
+        assert await leader.wait_for_wake(0.01) == 0
+    finally:
+        await leader.close()
 
 
 def test_commits_with_a_signal_that_wait_for_each_other_are_counted(db: Db, dsn: str) -> None:
