@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import os
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -49,6 +50,7 @@ def limit(text: str) -> int:
     group, name = enter(mounts(Path("/proc/mounts").read_text()), quota)
     atexit.register(leave, group)
     _limits[:] = [f"{percent} % of {os.cpu_count()} CPUs by {name}"]
+    print(f"With {used()}.", file=sys.stderr)
     return percent
 
 
