@@ -67,6 +67,7 @@ def fill(admin: Db, waiting: int) -> None:
     admin.execute("truncate tocsin.delivery, tocsin.attempt")
     admin.execute(FILL, (waiting,))
     admin.execute("vacuum analyze tocsin.delivery")
+    admin.execute("checkpoint")  # the heights of indexes are read from their files
 
 
 def look(app: Db, admin: Db, rounds: int) -> Seen:
