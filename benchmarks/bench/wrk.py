@@ -13,15 +13,28 @@ ORIGIN = "https://app.example.com"  # as in tokens.lua
 
 
 def requests_per_second(
-    urls: Sequence[str], tokens: Path, *, seconds: int, kind: str = "bearer"
+    urls: Sequence[str], tokens: Path, *, seconds: int, kind: str = "bearer", used: int = 0
 ) -> float:
-    """Uses 64 open connections, with a process for each URL; ends the benchmark if a response is not 200."""
+    """Uses 64 open connections, with a process for each URL; ends the benchmark if a response is not 200.
+
+    `used` is how many tokens of the file are left out at first.
+    """
     each = str(CONNECTIONS // len(urls))
     running = [
         subprocess.Popen(
             [
                 *("wrk", "--threads", "1", "--connections", each, "--duration", f"{seconds}s"),
-                *("--timeout", "20s", "--script", str(SCRIPT), url, "--", str(tokens), kind),
+                *(
+                    "--timeout",
+                    "20s",
+                    "--script",
+                    str(SCRIPT),
+                    url,
+                    "--",
+                    str(tokens),
+                    kind,
+                    str(used),
+                ),
             ],
             stdout=subprocess.PIPE,
             text=True,
