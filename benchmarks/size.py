@@ -149,6 +149,7 @@ def allowance(small: Seen, large: Seen, call: str) -> int:
     grown = sum(
         times * max(0, large.levels[index] - small.levels[index])
         for index, times in small.descents[call].items()
+        if index in large.levels  # others are no B-trees
     )
     return grown + large.pages.get(call, 0) - small.pages.get(call, 0)
 

@@ -35,6 +35,7 @@ class Pgbench:
         command = self.command(name, clients=clients, seconds=1 + seconds)
         result = subprocess.run(command, check=True, capture_output=True, text=True)
         rates = [float(rate) for rate in _SECOND.findall(result.stderr)][1:]
+        rates = rates or [float(rate) for rate in _RATE.findall(result.stdout)]  # on a slow machine
         if "ERROR" in result.stderr or not rates:
             raise SystemExit(result.stderr)
         return statistics.mean(rates)
