@@ -11,13 +11,13 @@ import pytest_asyncio
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import DEVELOPMENT_URL, Db, bearer, development_app, transport_to
-from tocsin.dev.pages.demo import DemoPair, event_of, known_stories
+from tocsin.dev.pages.demo import DemoPerson, event_of, fill_names, known_stories
 from tocsin.dev.seed import seed
 from tocsin.engine.store.catalogue_file import default_catalogue
 from tocsin.engine.store.database import Database
 from tocsin.settings import Settings
 
-CAST = DemoPair("alice", "bob", "Alice", "Bob")
+CAST = (DemoPerson("alice", "Alice", None), DemoPerson("bob", "Bob", None))
 NOW = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
 XSS = "<script>alert(1)</script>"
 
@@ -34,8 +34,8 @@ def test_every_event_type_has_words_and_no_others_have() -> None:
     stories = known_stories()
     assert set(stories) == set(default_catalogue().event_types)
     for event_type, story in stories.items():
-        event = event_of(story, event_type, CAST, NOW)
-        for text in (CAST.fill(story.button), event.title, event.body):
+        event = event_of(story, event_type, *CAST, NOW)
+        for text in (fill_names(story.button, *CAST), event.title, event.body):
             assert text
             assert "{" not in text
         assert event.initiator == "alice"
@@ -44,7 +44,7 @@ def test_every_event_type_has_words_and_no_others_have() -> None:
 
 
 def test_a_time_of_the_story_is_from_now_on() -> None:
-    event = event_of(known_stories()["event.invited"], "event.invited", CAST, NOW)
+    event = event_of(known_stories()["event.invited"], "event.invited", *CAST, NOW)
     assert event.metadata["starts_at"] == "2026-12-01T09:00:00Z"
 
 

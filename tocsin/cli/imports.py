@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from io import TextIOWrapper
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,21 +43,9 @@ class Row:
     fault: str | None = None
 
 
-class ImportSource(Protocol):
-    """What can be imported: its name in tocsin.imported, how long it is in steps of progress, and its rows."""
-
-    @property
-    def name(self) -> str: ...
-
-    def length(self) -> int: ...
-
-    def rows(self) -> Iterator[tuple[int, Row]]:
-        """Yields each row with the progress since the one before."""
-
-
 @dataclass(frozen=True)
 class CsvFile:
-    """A CSV file in UTF-8 whose first line names the columns; progress is in bytes."""
+    """A CSV file in UTF-8 whose first line names the columns; `rows` yields each with the progress in bytes."""
 
     path: Path
     name: str
@@ -87,7 +75,7 @@ class CsvFile:
 
 @dataclass(frozen=True)
 class DjangoNotifications:
-    """The table of django-notifications, read on a connection of its own in the order of its ids."""
+    """The table of django-notifications, read on a connection of its own in the order of its ids, row by row."""
 
     dsn: str
     table: str
@@ -281,7 +269,9 @@ def import_django_notifications(
     _run(DjangoNotifications(dsn or find_dsn(), table, event_type, named), **options)
 
 
-def _run(source: ImportSource, *, dry_run: bool, batch: int, create_recipients: bool) -> None:
+def _run(
+    source: CsvFile | DjangoNotifications, *, dry_run: bool, batch: int, create_recipients: bool
+) -> None:
     """Imports batch by batch, each in a transaction; prints faults and counts, and exits with 1 if there are faults."""
 
     from tocsin.engine.store.connection import connect

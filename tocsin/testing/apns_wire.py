@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from h2.config import H2Configuration
@@ -25,6 +25,9 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
+if TYPE_CHECKING:
+    from tocsin.testing.apns import ApnsServer
+
 _DRIBBLE = 0.002  # seconds between two bytes
 _WINDOW = 2**24  # so that bodies wait for no WINDOW_UPDATE, as with Apple
 
@@ -40,23 +43,10 @@ class _Piece(Struct):
     last: bool
 
 
-class PushServer(Protocol):
-    """What a connection needs of its server."""
-
-    greets: bool
-    streams: int
-    first_streams: int
-    connected: int
-    wires: set[Wire]
-
-    def take(self, wire: Wire, stream: int, headers: dict[str, str], body: bytes) -> None:
-        """Handles one whole request."""
-
-
 class Wire(asyncio.Protocol):
     """A connection; it hands whole requests to its server."""
 
-    def __init__(self, server: PushServer) -> None:
+    def __init__(self, server: ApnsServer) -> None:
         self._server = server
         self._requests: dict[int, _Request] = {}
         self._bodies: deque[_Piece] = deque()

@@ -69,37 +69,31 @@ class Story(Struct, frozen=True, forbid_unknown_fields=True):
     actions: list[dict[str, Any]] | None = None
 
 
-class DemoPair(Struct, frozen=True):
-    """The person who acts and the one who is notified: their ids and names."""
-
-    me: str
-    you: str
-    my_name: str
-    your_name: str
-
-    def fill(self, text: str) -> str:
-        """Returns a text of a story with the names."""
-        return text.replace("{me}", self.my_name).replace("{you}", self.your_name)
-
-
 def story_of(event_type: str, label: str) -> Story:
     """Returns the words for an event type; its label for one that story.toml does not have."""
     return known_stories().get(event_type) or Story(label, label)
 
 
-def event_of(story: Story, event_type: str, pair: DemoPair, now: datetime) -> NewEvent:
+def event_of(
+    story: Story, event_type: str, me: DemoPerson, you: DemoPerson, now: datetime
+) -> NewEvent:
     """Returns the event that the app creates when the button is pressed."""
     return NewEvent(
         event_type=event_type,
-        recipients=[] if story.topic else [pair.you],
+        recipients=[] if story.topic else [you.id],
         topic=story.topic,
-        title=pair.fill(story.title),
-        body=pair.fill(story.body),
+        title=fill_names(story.title, me, you),
+        body=fill_names(story.body, me, you),
         action_url=story.action_url,
         metadata={name: _moved(value, now) for name, value in story.metadata.items()},
-        initiator=pair.me,
+        initiator=me.id,
         actions=story.actions,
     )
+
+
+def fill_names(text: str, me: DemoPerson, you: DemoPerson) -> str:
+    """Returns a text of a story with the names."""
+    return text.replace("{me}", me.first_name).replace("{you}", you.first_name)
 
 
 def _moved(value: Any, now: datetime) -> Any:
@@ -168,7 +162,13 @@ async def demo_page(
     chosen = _pair(people, left, right)
     types = await list_event_types(services.database)
     panels = [
-        DemoPanel(side, me, you, _buttons(types, _demo_pair(me, you)), await _phone(services, me))
+        DemoPanel(
+            side,
+            me,
+            you,
+            _buttons(types, me, you),
+            next(iter(await phones_of(services, me.id)), None),
+        )
         for side, me, you in zip(("left", "right"), chosen, chosen[::-1], strict=True)
     ]
     return PAGES.render(
@@ -248,10 +248,9 @@ async def act(
     if not {data.me, data.you} <= people.keys():
         raise Invalid("unknown person", ("you", "Choose two of the people on the page."))
     event_type = await get_event_type(services.database, data.event_type)
-    pair = _demo_pair(people[data.me], people[data.you])
     at = datetime.now(UTC)
     story = story_of(event_type.event_type, event_type.label)
-    event = event_of(story, event_type.event_type, pair, at)
+    event = event_of(story, event_type.event_type, people[data.me], people[data.you], at)
     created = await create_event(services.database, "demo", event)
     id_: int | None = await services.database.value(
         _SQL["notification_of"], event_id=created.event_id, recipient_id=data.you
@@ -302,22 +301,14 @@ def _pair(
     return left, right
 
 
-def _demo_pair(me: DemoPerson, you: DemoPerson) -> DemoPair:
-    return DemoPair(me.id, you.id, me.first_name, you.first_name)
-
-
 def _buttons(
-    types: list[EventType], pair: DemoPair
+    types: list[EventType], me: DemoPerson, you: DemoPerson
 ) -> list[tuple[str, list[tuple[EventType, str]]]]:
+    labels = {
+        each.event_type: fill_names(story_of(each.event_type, each.label).button, me, you)
+        for each in types
+    }
     return [
-        (
-            label,
-            [(each, pair.fill(story_of(each.event_type, each.label).button)) for each in group],
-        )
-        for label, group in groupby(types, lambda each: each.category_label)
+        (category, [(each, labels[each.event_type]) for each in group])
+        for category, group in groupby(types, lambda each: each.category_label)
     ]
-
-
-async def _phone(services: Services, person: DemoPerson) -> Phone | None:
-    phones = await phones_of(services, person.id)
-    return phones[0] if phones else None
