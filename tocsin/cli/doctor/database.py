@@ -8,13 +8,14 @@ import zoneinfo
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 from msgspec import Struct
 from psycopg.conninfo import conninfo_to_dict
 
-from tocsin.cli.doctor.examination import TEXTS, Colour, Examination, Finding, finding
+from tocsin.cli.doctor.examination import TEXTS, Examination, Finding, finding
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import connect, connect_async, find_fault, one_line
 from tocsin.engine.store.database import Database
@@ -24,6 +25,7 @@ from tocsin.sql import load
 from tocsin.sql.install import State, state
 
 _SQL = load("doctor")
+Row = dict[str, Any]
 
 _RECEIVED_WITHIN = 3.0  # seconds
 _HEARD_LATE = 0.25
@@ -41,27 +43,12 @@ class _Server(Struct, frozen=True):
     pid: int
 
 
-class _Setting(Struct, frozen=True):
-    name: str
-    value: str
-
-
-class _AppSetting(Struct, frozen=True):
-    owner: str
-    setting: str
-
-
 class _Storage(Struct, frozen=True):
     durable: bool
     vacuums: bool
     xid_age: int
     collation_changed: bool | None
     unlogged: list[str]
-
-
-class _Zone(Struct, frozen=True):
-    name: str
-    offsets: list[int]
 
 
 async def check_database(examination: Examination) -> Iterable[Finding]:
@@ -94,15 +81,13 @@ async def check_session(examination: Examination) -> Iterable[Finding]:
     """Checks whether Tocsin's sessions have the settings that they rely on, whatever database and role set."""
     async with examination.session() as session:
         settings = {
-            row.name: row.value for row in await session.rows(_Setting, _SQL["session_settings"])
+            row["name"]: row["value"] for row in await session.rows(Row, _SQL["session_settings"])
         }
-        for_apps = await session.rows(_AppSetting, _SQL["app_settings"])
+        for_apps = await session.rows(Row, _SQL["app_settings"])
     found = [compare_session(settings)]
-    for each in for_apps:
-        name = each.owner.removeprefix("the ")
-        found.append(
-            finding("session.read_only", owner=each.owner, setting=each.setting, name=name)
-        )
+    for row in for_apps:
+        name = row["owner"].removeprefix("the ")
+        found.append(finding("session.read_only", **row, name=name))
     return found
 
 
@@ -172,16 +157,16 @@ async def check_zones(examination: Examination) -> Iterable[Finding]:
     """Checks whether Python's rules of time zones are those of PostgreSQL."""
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     moments = [now + timedelta(days=91 * quarter) for quarter in range(4)]
-    rows = await examination.database.rows(_Zone, _SQL["zones"], moments=moments)
+    rows = await examination.database.rows(Row, _SQL["zones"], moments=moments)
     missing, other = [], []
     for row in rows:
         try:
-            zone = zoneinfo.ZoneInfo(row.name)
+            zone = zoneinfo.ZoneInfo(row["name"])
         except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            missing.append(row.name)
+            missing.append(row["name"])
             continue
-        if [_offset(zone, at) for at in moments] != row.offsets:
-            other.append(row.name)
+        if [_offset(zone, at) for at in moments] != row["offsets"]:
+            other.append(row["name"])
     found = [
         finding(name, number=len(zones), all=len(rows), names=", ".join(zones[:4]))
         for name, zones in (("zones.different", other), ("zones.missing", missing))
@@ -249,22 +234,6 @@ _REPLAYED_WITHIN = 5.0  # seconds
 _ASK_AGAIN = 0.1
 
 
-class _Right(Struct, frozen=True):
-    level: Colour
-    sentence: str
-    cure: str
-
-
-class _Named(Struct, frozen=True):
-    name: str
-
-
-class _Publication(Struct, frozen=True):
-    name: str
-    all_tables: bool
-    refusing: list[str]
-
-
 class FreeConnections(Struct, frozen=True):
     """How many connections are open and possible, for this role."""
 
@@ -324,24 +293,23 @@ def _read_state(dsn: str) -> State:
 
 async def check_rights(examination: Examination) -> Iterable[Finding]:
     """Checks whether roles and grants are as they have to be."""
-    rights = await examination.database.rows(_Right, _SQL["rights"])
+    rights = await examination.database.rows(Row, _SQL["rights"])
     if rights:
-        return [Finding(row.level, row.sentence, row.cure) for row in rights]
-    logins = [row.name for row in await examination.database.rows(_Named, _SQL["app_logins"])]
+        return [Finding(row["level"], row["sentence"], row["cure"]) for row in rights]
+    logins = [row["name"] for row in await examination.database.rows(Row, _SQL["app_logins"])]
     return [finding("rights.right", logins=", ".join(logins) or "no login besides the owner")]
 
 
 async def check_publications(examination: Examination) -> Iterable[Finding]:
     """Checks whether logical replication keeps Tocsin's rows from being changed."""
     found = []
-    for row in await examination.database.rows(_Publication, _SQL["publications"]):
-        if row.refusing:
-            tables, first = ", ".join(row.refusing), row.refusing[0]
-            found.append(
-                finding("publications.refusing", name=row.name, tables=tables, first=first)
-            )
+    for row in await examination.database.rows(Row, _SQL["publications"]):
+        name, refusing = row["name"], row["refusing"]
+        if refusing:
+            tables, first = ", ".join(refusing), refusing[0]
+            found.append(finding("publications.refusing", name=name, tables=tables, first=first))
         else:
-            found.append(finding("publications.sending", name=row.name))
+            found.append(finding("publications.sending", name=name))
     return found or [finding("publications.right")]
 
 
@@ -408,8 +376,8 @@ async def _late_standbys(examination: Examination, row: _Replication) -> list[st
         return []
     give_up = time.monotonic() + _REPLAYED_WITHIN
     while True:
-        rows = await examination.database.rows(_Named, _SQL["late_standbys"], position=row.position)
-        late = [each.name for each in rows]
+        rows = await examination.database.rows(Row, _SQL["late_standbys"], position=row.position)
+        late = [each["name"] for each in rows]
         if not late or time.monotonic() > give_up:
             return late
         await asyncio.sleep(_ASK_AGAIN)
