@@ -56,7 +56,7 @@ async def check_database(examination: Examination) -> Iterable[Finding]:
     if reason := examination.unreachable:
         cure = next(cure for words, cure in TEXTS["unreachable"].items() if words in reason)
         return [finding("database.unreachable", reason=reason.rstrip(".?"), cure=cure)]
-    async with examination.session() as session:
+    async with examination.database.session() as session:
         server = await session.row(_Server, _SQL["server"])
         encrypted = session.connection.pgconn.ssl_in_use
         pooled = server is not None and server.pid != session.connection.info.backend_pid
@@ -79,7 +79,7 @@ async def check_requirements(examination: Examination) -> Iterable[Finding]:
 
 async def check_session(examination: Examination) -> Iterable[Finding]:
     """Checks whether Tocsin's sessions have the settings that they rely on, whatever database and role set."""
-    async with examination.session() as session:
+    async with examination.database.session() as session:
         settings = {
             row["name"]: row["value"] for row in await session.rows(Row, _SQL["session_settings"])
         }
@@ -142,7 +142,7 @@ async def check_notify(examination: Examination) -> Iterable[Finding]:
 async def check_clock(examination: Examination) -> Iterable[Finding]:
     """Checks how far this machine's clock and the server's differ."""
     clock = examination.options.clock
-    async with examination.session() as session:
+    async with examination.database.session() as session:
         before = clock()
         server = float(await session.value(_SQL["clock"]))
         skew = server - (before + clock()) / 2

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import one_line, probe
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Database
 from tocsin.settings import Settings, SettingsError, read_settings
 from tocsin.settings.running_instance import with_running_instance
 from tocsin.sql import load
@@ -80,12 +80,6 @@ class Examination:
         """Only for checks that need the database."""
         assert self._database is not None
         return self._database
-
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
-        """Yields a session with the settings of a service's."""
-        async with self.database.session() as session:
-            yield session
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from litestar import Response, delete, post, put
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, convert, structs
 from yarl import URL
 
 from tocsin.engine.actors.machinery.endpoints import URL_CURES, resolved_url_fault
@@ -367,16 +367,8 @@ def _public(found: StoredChatTarget) -> ChatTarget:
     scheme = found.url.partition(":")[0]
     # with Apprise, a token may stand in place of the host
     host = "" if found.kind == "apprise" else f"{URL(found.url).host}/"
-    return ChatTarget(
-        found.name,
-        found.kind,
-        f"{scheme}://{host}…",
-        found.recipient,
-        found.topic,
-        found.created_at,
-        found.disabled_at,
-        found.disabled_reason,
-    )
+    shown = convert(found, ChatTarget, from_attributes=True)
+    return structs.replace(shown, url=f"{scheme}://{host}…")
 
 
 ROUTERS = (
