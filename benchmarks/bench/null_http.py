@@ -12,7 +12,7 @@ import uvloop
 from litestar import Litestar, Response, get
 from litestar.types import Receive, Scope, Send
 
-from tocsin.http.server import uvicorn_config
+from tocsin.http.app import uvicorn_config
 from tocsin.settings import Settings
 
 BODY = b'{"count":3}'

@@ -29,10 +29,9 @@ from tests.support.services import LONGEST, free_port
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
-from tocsin.http.app import create_app
+from tocsin.http.app import create_app, metrics_listener
 from tocsin.http.openapi import examples
 from tocsin.http.pages.assets import AssetAddress
-from tocsin.http.server import metrics_listener
 from tocsin.settings import Settings, SettingsError
 
 NOW = datetime.now(UTC)

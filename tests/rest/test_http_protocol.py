@@ -13,8 +13,8 @@ from litestar.types import Receive, Scope, Send
 from msgspec import structs
 
 from tests.support.services import LONGEST, until
+from tocsin.http.app import uvicorn_config
 from tocsin.http.protocol import Connections, Limits
-from tocsin.http.server import uvicorn_config
 from tocsin.settings import Settings
 
 QUICK = Limits(

@@ -12,7 +12,7 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import SECRET, URL, bearer, development_app, token, transport_to
 from tocsin.engine.store.database import Database
 from tocsin.http.errors import TooManyRequests
-from tocsin.http.rate_limits import Limiter, client_address
+from tocsin.http.middleware import Limiter, client_address
 from tocsin.settings import DEFAULT_RATE_LIMITS, RateLimit, Settings, to_networks
 
 pytestmark = pytest.mark.own_app

@@ -22,8 +22,8 @@ from tocsin.engine.model import Unavailable
 from tocsin.engine.store.badge import ListenConnection
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import erase_recipient
+from tocsin.http.app import serve
 from tocsin.http.protocol import Limits
-from tocsin.http.server import serve
 from tocsin.settings import Settings
 
 STREAM = "/api/notifications/stream/"
@@ -204,7 +204,7 @@ async def test_too_many_streams_are_refused_with_the_cure(url: str) -> None:
 @pytest.fixture
 def long_grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests under way are not ended by the grace period, which is short otherwise."""
-    monkeypatch.setattr("tocsin.http.server._GRACE", 600)
+    monkeypatch.setattr("tocsin.http.app._GRACE", 600)
 
 
 async def test_a_stop_ends_open_streams_at_once(long_grace: None, url: str) -> None:

@@ -23,7 +23,7 @@ from tocsin.dev.supervisor import VARIABLE
 _PRELOADED = [
     "tests.support.forked",
     "tocsin.cli",
-    "tocsin.http.server",
+    "tocsin.http.app",
     "tocsin.engine.jobs",
     "uvloop",
 ]

@@ -48,7 +48,7 @@ def serve(dev: bool) -> None:
     import asyncio
 
     from tocsin.engine.store.health import check_start, run_service
-    from tocsin.http.server import serve as run_server
+    from tocsin.http.app import serve as run_server
 
     settings = _set_up_service()
     development_key = _development_key(settings) if dev else None
