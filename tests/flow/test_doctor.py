@@ -28,9 +28,8 @@ from tests.support.doctor import find, is_green, is_red, is_yellow
 from tests.support.services import SERVICE_LOGIN, free_port, service_dsn
 from tests.support.smtp_server import raw
 from tocsin.cli import main
-from tocsin.cli.doctor import all_checks, run_checks
+from tocsin.cli.doctor import DoctorOptions, all_checks, run_checks
 from tocsin.cli.doctor.database import FreeConnections, compare_session, judge_connections
-from tocsin.cli.doctor.examination import DoctorOptions
 from tocsin.testing.apns import Authority
 
 Db = psycopg.Connection[Any]

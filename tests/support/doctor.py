@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin.cli.doctor import run_checks
-from tocsin.cli.doctor.examination import DoctorOptions, Finding
+from tocsin.cli.doctor import DoctorOptions, Finding, run_checks
 
 
 async def find(name: str, options: DoctorOptions | None = None, **settings: Any) -> list[Finding]:

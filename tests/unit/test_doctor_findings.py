@@ -10,8 +10,8 @@ from string import Formatter
 
 import pytest
 
-from tocsin.cli.doctor import examination
-from tocsin.cli.doctor.examination import TEXTS, finding
+from tocsin.cli import doctor
+from tocsin.cli.doctor import TEXTS, finding
 
 _NAME = re.compile(r"[a-z]+\.[a-z_]+")
 _NOT_FINDINGS = {"unreachable"}
@@ -20,7 +20,7 @@ _COMPUTED = {f"schema.{state}" for state in ("missing", "unreadable", "behind", 
 
 def _calls() -> Iterator[tuple[set[str], set[str] | None]]:
     """Yields the possible names of each call of finding(), and its values; None where these are not spelled out."""
-    for path in sorted(Path(examination.__file__).parent.glob("*.py")):
+    for path in sorted(Path(doctor.__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
         for call in ast.walk(tree):
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "finding":
@@ -57,9 +57,7 @@ def test_each_finding_has_its_texts_and_its_values() -> None:
 
 
 def test_each_text_is_used() -> None:
-    source = "".join(
-        path.read_text("utf-8") for path in Path(examination.__file__).parent.glob("*.py")
-    )
+    source = "".join(path.read_text("utf-8") for path in Path(doctor.__file__).parent.glob("*.py"))
     unused = {name for name in _declared() if f'"{name}"' not in source}
     assert unused == _COMPUTED
 

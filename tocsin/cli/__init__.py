@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 import click
 
 from tocsin.cli import administration, services
-from tocsin.cli.doctor import doctor
 from tocsin.cli.imports import import_group
 from tocsin.cli.templates import templates
 
@@ -68,7 +67,6 @@ COMMANDS = (
     *administration.COMMANDS,
     import_group,
     templates,
-    doctor,
 )
 for command in COMMANDS:
     main.add_command(command)

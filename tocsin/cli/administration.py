@@ -1,8 +1,10 @@
-"""The commands on notifications, event types, digests, deliveries, suppressed addresses, and keys."""
+"""The commands on notifications, event types, digests, deliveries, suppressed addresses, keys; and `tocsin doctor`."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,9 +15,11 @@ import click
 from tocsin.cli.services import find_dsn, find_settings, with_database
 
 if TYPE_CHECKING:
+    from tocsin.cli.doctor import Finding
     from tocsin.engine.store.credential import ApiKey
 
 
+_COLOURS = {"green": "green", "yellow": "yellow", "red": "red", "skipped": "bright_black"}
 _STANDARD_SCOPES = (
     "events:write",
     "events:read",
@@ -342,6 +346,81 @@ def lift(address: str) -> None:
     click.echo(f"{address} may be mailed again (it was suppressed: {reason}).")
 
 
+@click.command()
+@click.argument("checks", nargs=-1, metavar="[CHECK]...")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--token", help="A person's JWT from the host app, to try.")
+@click.option(
+    "--dns-server", metavar="ADDRESS", help="The resolver to ask, as address or address:port."
+)
+@click.option("--heartbeat", is_flag=True, help="Wait for a stream's heartbeat too, up to 20 s.")
+@click.pass_context
+def doctor(
+    context: click.Context,
+    checks: tuple[str, ...],
+    as_json: bool,
+    token: str | None,
+    dns_server: str | None,
+    heartbeat: bool,
+) -> None:
+    """Check everything that Tocsin needs here, or each CHECK alone; changes and sends nothing.
+
+    Each line is green, yellow or red, with its cure. Run it with the settings of `serve` and `worker`. The exit status
+    is 1 if a check is red.
+    """
+    import asyncio
+
+    from tocsin.cli.doctor import DoctorOptions, all_checks, run_checks
+
+    names = [check.name for check in all_checks()]
+    if unknown := sorted(set(checks) - set(names)):
+        raise click.BadParameter(
+            f"there is no check {unknown[0]!r}: {', '.join(names)}", param_hint="CHECK"
+        )
+
+    _quiet()
+    options = DoctorOptions(token=token, dns_server=dns_server, wait_for_heartbeat=heartbeat)
+    found = asyncio.run(run_checks(dict(os.environ), options, checks))
+    red = sum(each.status == "red" for _, findings in found for each in findings)
+    if as_json:
+        click.echo(json.dumps(_to_json(found), indent=2))
+    else:
+        for name, findings in found:
+            for finding in findings:
+                _print(name, finding)
+        click.echo(f"{red} of {len(found)} checks are red." if red else "No check is red.")
+    context.exit(1 if red else 0)
+
+
+def _print(name: str, finding: Finding) -> None:
+    status = click.style(f"{finding.status:<8}", fg=_COLOURS[finding.status])
+    click.echo(f"{status}{name:<14}{finding.sentence}")
+    if finding.cure:
+        click.echo(f"{'':<22}→ {finding.cure}")
+
+
+def _to_json(found: list[tuple[str, list[Finding]]]) -> dict[str, Any]:
+    checks = [
+        {"check": name, "status": each.status, "sentence": each.sentence, "cure": each.cure or None}
+        for name, findings in found
+        for each in findings
+    ]
+    order = ("red", "yellow", "green")
+    status = next((each for each in order if any(row["status"] == each for row in checks)), "green")
+    return {"status": status, "checks": checks}
+
+
+def _quiet() -> None:
+    """Keeps log lines away: the findings contain what matters."""
+    import structlog
+
+    logging.disable(logging.CRITICAL)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 COMMANDS = (
     notify_command,
     why,
@@ -352,4 +431,5 @@ COMMANDS = (
     suppressions,
     api_key,
     vapid_key,
+    doctor,
 )

@@ -1,4 +1,4 @@
-"""The HTTP app: which route is whose; and how it is served until it is stopped, /metrics on a listener of its own too."""
+"""The HTTP app: which route is whose; and how it is served until it is stopped, also /metrics on its own listener."""
 
 from __future__ import annotations
 

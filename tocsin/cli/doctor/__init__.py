@@ -2,72 +2,161 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import sys
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+import asyncio
+import re
+import time
+import tomllib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
 
-import click
+import msgspec
+import psycopg
+from msgspec import Struct
 
-if TYPE_CHECKING:
-    from tocsin.cli.doctor.examination import Check, DoctorOptions, Finding
+from tocsin.engine.model import Unavailable
+from tocsin.engine.store.connection import one_line, probe
+from tocsin.engine.store.database import Database
+from tocsin.settings import Settings, SettingsError, read_settings
+from tocsin.settings.running_instance import with_running_instance
+from tocsin.sql import load
 
-_OPTIONS = {"purpose", "needs", "limit"}  # of a check, in findings.toml
-_COLOURS = {"green": "green", "yellow": "yellow", "red": "red", "skipped": "bright_black"}
+Colour = Literal["green", "yellow", "red", "skipped"]
 
-
-@click.command()
-@click.argument("checks", nargs=-1, metavar="[CHECK]...")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.option("--token", help="A person's JWT from the host app, to try.")
-@click.option(
-    "--dns-server", metavar="ADDRESS", help="The resolver to ask, as address or address:port."
+TEXTS: dict[str, dict[str, Any]] = tomllib.loads(
+    Path(__file__).with_name("findings.toml").read_text("utf-8")
 )
-@click.option("--heartbeat", is_flag=True, help="Wait for a stream's heartbeat too, up to 20 s.")
-@click.pass_context
-def doctor(
-    context: click.Context,
-    checks: tuple[str, ...],
-    as_json: bool,
-    token: str | None,
-    dns_server: str | None,
-    heartbeat: bool,
-) -> None:
-    """Check everything that Tocsin needs here, or each CHECK alone; changes and sends nothing.
+_IS_MIGRATED = load("health")["is_migrated"]
+_OPTIONS = {"purpose", "needs", "limit"}  # of a check, in findings.toml
+_NAMED = re.compile(r"TOCSIN_[A-Z_]+")
 
-    Each line is green, yellow or red, with its cure. Run it with the settings of `serve` and `worker`. The exit status
-    is 1 if a check is red.
-    """
-    import asyncio
 
-    from tocsin.cli.doctor.examination import DoctorOptions
+class Finding(Struct, frozen=True):
+    """What a check found, in one sentence; red and yellow ones have a cure."""
 
-    names = [check.name for check in all_checks()]
-    if unknown := sorted(set(checks) - set(names)):
-        raise click.BadParameter(
-            f"there is no check {unknown[0]!r}: {', '.join(names)}", param_hint="CHECK"
-        )
+    status: Colour
+    sentence: str
+    cure: str = ""
 
-    _quiet()
-    options = DoctorOptions(token=token, dns_server=dns_server, wait_for_heartbeat=heartbeat)
-    found = asyncio.run(run_checks(dict(os.environ), options, checks))
-    red = sum(each.status == "red" for _, findings in found for each in findings)
-    if as_json:
-        click.echo(json.dumps(_to_json(found), indent=2))
-    else:
-        for name, findings in found:
-            for finding in findings:
-                _print(name, finding)
-        click.echo(f"{red} of {len(found)} checks are red." if red else "No check is red.")
-    context.exit(1 if red else 0)
+
+def finding(name: str, /, **values: object) -> Finding:
+    """Returns a finding of findings.toml, such as "clock.wrong", with these values."""
+    check, _, key = name.partition(".")
+    texts = {part: text.format_map(values) for part, text in TEXTS[check][key].items()}
+    cure = texts.pop("cure", "")
+    ((status, sentence),) = texts.items()
+    return msgspec.convert({"status": status, "sentence": sentence, "cure": cure}, Finding)
+
+
+class DoctorOptions(Struct, frozen=True):
+    """The options of the command."""
+
+    token: str | None = None  # a person's JWT, where no secret is set to sign one
+    dns_server: str | None = None  # address:port
+    wait_for_heartbeat: bool = False
+    long_transaction: timedelta = timedelta(minutes=5)
+    clock: Callable[[], float] = time.time
+
+
+class Examination:
+    """The installation that is examined: its settings, as far as they can be read, and its database, if it is there."""
+
+    def __init__(self, environ: Mapping[str, str], options: DoctorOptions) -> None:
+        self.options = options
+        self.settings, self.wrong_settings = _read(environ)
+        self.unreachable = ""  # why there is no database, in one line
+        self.migrated = False  # and its tables can be read
+        self._database: Database | None = None
+
+    @property
+    def dsn(self) -> str:
+        """Only for checks that need the database."""
+        assert self.settings.database_url is not None
+        return self.settings.database_url
+
+    @property
+    def database(self) -> Database:
+        """Only for checks that need the database."""
+        assert self._database is not None
+        return self._database
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Connects to the database, if that is possible, until the end of the block."""
+        self.unreachable = await self._connect()
+        try:
+            yield
+        finally:
+            if self._database is not None:
+                await self._database.close()
+
+    async def _connect(self) -> str:
+        if self.settings.database_url is None:
+            return "TOCSIN_DATABASE_URL is not set, and no `make up` runs with this data directory."
+        reason = await probe(self.dsn, within=5.0)
+        if reason and "read-only" not in reason:
+            return reason
+        database = Database(self.dsn, max_size=2)
+        try:
+            await database.open()
+        except Unavailable as error:
+            await database.close()
+            return one_line(error)
+        self._database = database
+        with suppress(psycopg.Error, Unavailable):
+            self.migrated = bool(await database.value(_IS_MIGRATED))
+        return ""
+
+
+def _read(environ: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    """Returns the settings without those that are wrong, and what is wrong with these."""
+    try:
+        settings = read_settings(environ)
+    except SettingsError as error:
+        named = [name for name in _NAMED.findall(str(error)) if environ.get(name)]
+        # without a name of a variable that is set, none is used
+        rest = {name: text for name, text in environ.items() if named and name not in named}
+        settings, wrong = _read(rest)
+        return settings, [str(error), *wrong]
+    try:
+        return with_running_instance(settings), []
+    except SettingsError as error:
+        return settings, [str(error)]
+
+
+Run = Callable[[Examination], Awaitable[Iterable[Finding]]]
+
+
+class Check(Struct, frozen=True):
+    """One check: its name, its function, what it finds out, and what it needs to run."""
+
+    name: str
+    run: Run
+    purpose: str
+    needs: Literal["", "database", "schema"] = ""
+    limit: float = 15.0  # seconds
+
+
+async def examine(check: Check, examination: Examination) -> list[Finding]:
+    """Returns what a check found; one that fails or hangs is a finding too."""
+    if check.needs and examination.unreachable:
+        return [finding("every.unreachable")]
+    if check.needs == "schema" and not examination.migrated:
+        return [finding("every.not_migrated")]
+    try:
+        async with asyncio.timeout(check.limit):
+            return list(await check.run(examination))
+    except TimeoutError:
+        return [finding("every.hangs", check=check)]
+    except (Unavailable, psycopg.Error, OSError) as error:
+        return [finding("every.fails", check=check, error=one_line(error))]
 
 
 def all_checks() -> list[Check]:
     """Returns the checks of findings.toml in its order; the function of each is `check_` and its name."""
     from tocsin.cli.doctor import database, providers, services
-    from tocsin.cli.doctor.examination import TEXTS, Check
 
     functions = vars(database) | vars(providers) | vars(services)
     return [
@@ -81,41 +170,8 @@ async def run_checks(
     environ: Mapping[str, str], options: DoctorOptions, names: Collection[str] = ()
 ) -> list[tuple[str, list[Finding]]]:
     """Returns what each check (of these names) found, in the table's order. They run at the same time."""
-    import asyncio
-
-    from tocsin.cli.doctor.examination import Examination, examine
-
     checks = [check for check in all_checks() if not names or check.name in names]
     examination = Examination(environ, options)
     async with examination.opened():
         found = await asyncio.gather(*(examine(check, examination) for check in checks))
     return [(check.name, findings) for check, findings in zip(checks, found, strict=True)]
-
-
-def _print(name: str, finding: Finding) -> None:
-    status = click.style(f"{finding.status:<8}", fg=_COLOURS[finding.status])
-    click.echo(f"{status}{name:<14}{finding.sentence}")
-    if finding.cure:
-        click.echo(f"{'':<22}→ {finding.cure}")
-
-
-def _to_json(found: list[tuple[str, list[Finding]]]) -> dict[str, Any]:
-    checks = [
-        {"check": name, "status": each.status, "sentence": each.sentence, "cure": each.cure or None}
-        for name, findings in found
-        for each in findings
-    ]
-    order = ("red", "yellow", "green")
-    status = next((each for each in order if any(row["status"] == each for row in checks)), "green")
-    return {"status": status, "checks": checks}
-
-
-def _quiet() -> None:
-    """Keeps log lines away: the findings contain what matters."""
-    import structlog
-
-    logging.disable(logging.CRITICAL)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
