@@ -25,7 +25,7 @@ from tocsin.sql import load
 from tocsin.sql.install import State, state
 
 _SQL = load("doctor")
-Row = dict[str, Any]
+_Row = dict[str, Any]
 
 _RECEIVED_WITHIN = 3.0  # seconds
 _HEARD_LATE = 0.25
@@ -81,9 +81,9 @@ async def check_session(examination: Examination) -> Iterable[Finding]:
     """Checks whether Tocsin's sessions have the settings that they rely on, whatever database and role set."""
     async with examination.database.session() as session:
         settings = {
-            row["name"]: row["value"] for row in await session.rows(Row, _SQL["session_settings"])
+            row["name"]: row["value"] for row in await session.rows(_Row, _SQL["session_settings"])
         }
-        for_apps = await session.rows(Row, _SQL["app_settings"])
+        for_apps = await session.rows(_Row, _SQL["app_settings"])
     found = [compare_session(settings)]
     for row in for_apps:
         name = row["owner"].removeprefix("the ")
@@ -157,7 +157,7 @@ async def check_zones(examination: Examination) -> Iterable[Finding]:
     """Checks whether Python's rules of time zones are those of PostgreSQL."""
     now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     moments = [now + timedelta(days=91 * quarter) for quarter in range(4)]
-    rows = await examination.database.rows(Row, _SQL["zones"], moments=moments)
+    rows = await examination.database.rows(_Row, _SQL["zones"], moments=moments)
     missing, other = [], []
     for row in rows:
         try:
@@ -293,17 +293,17 @@ def _read_state(dsn: str) -> State:
 
 async def check_rights(examination: Examination) -> Iterable[Finding]:
     """Checks whether roles and grants are as they have to be."""
-    rights = await examination.database.rows(Row, _SQL["rights"])
+    rights = await examination.database.rows(_Row, _SQL["rights"])
     if rights:
         return [Finding(row["level"], row["sentence"], row["cure"]) for row in rights]
-    logins = [row["name"] for row in await examination.database.rows(Row, _SQL["app_logins"])]
+    logins = [row["name"] for row in await examination.database.rows(_Row, _SQL["app_logins"])]
     return [finding("rights.right", logins=", ".join(logins) or "no login besides the owner")]
 
 
 async def check_publications(examination: Examination) -> Iterable[Finding]:
     """Checks whether logical replication keeps Tocsin's rows from being changed."""
     found = []
-    for row in await examination.database.rows(Row, _SQL["publications"]):
+    for row in await examination.database.rows(_Row, _SQL["publications"]):
         name, refusing = row["name"], row["refusing"]
         if refusing:
             tables, first = ", ".join(refusing), refusing[0]
@@ -376,7 +376,7 @@ async def _late_standbys(examination: Examination, row: _Replication) -> list[st
         return []
     give_up = time.monotonic() + _REPLAYED_WITHIN
     while True:
-        rows = await examination.database.rows(Row, _SQL["late_standbys"], position=row.position)
+        rows = await examination.database.rows(_Row, _SQL["late_standbys"], position=row.position)
         late = [each["name"] for each in rows]
         if not late or time.monotonic() > give_up:
             return late
