@@ -188,7 +188,9 @@ async def test_who_reads_slowly_gets_all_of_it() -> None:
         writer.write(GET.replace(b"/ ", b"/large ") + b"\r\n")
         got = 0
         while got < 50_000_000:
-            got += len(await reader.read(1_000_000))
+            read = await reader.read(1_000_000)
+            assert read, f"the connection ended after {got} bytes"
+            got += len(read)
             await asyncio.sleep(0.01)
         assert not server.connections.ended
 
