@@ -41,13 +41,14 @@ INDEX = """
 """
 FILL = """
     insert into tocsin.delivery
-        (event_id, notification_id, recipient_id, channel, state, reason, created_at, settled_at)
+        (event_id, notification_id, recipient_id, channel, state, reason, created_at, settled_at, failed_at)
     select
         e.event_id, i, 'alice', case when i %% 3 = 0 then 'push' else 'email' end,
         case when i %% 50 = 0 then 'failed' else 'sent' end::tocsin.delivery_state,
         case when i %% 50 = 0 then 'smtp_55' || i %% 7 end,
         now() - i * interval '86 milliseconds' - interval '200 milliseconds' * random(),
-        now() - i * interval '86 milliseconds'
+        now() - i * interval '86 milliseconds',
+        case when i %% 50 = 0 then now() - i * interval '86 milliseconds' end
     from generate_series(1, %s) i, tocsin.event e
 """
 ENDED = """

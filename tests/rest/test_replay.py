@@ -112,7 +112,8 @@ async def test_a_replay_is_a_fresh_set_of_attempts(db: Db, database: Database) -
             (delivery_id,),
         )
         db.execute(
-            "update tocsin.delivery set state = 'failed', settled_at = now(), due_at = null, attempts = 10"
+            "update tocsin.delivery set state = 'failed', settled_at = now(), failed_at = now(), due_at = null,"
+            " attempts = 10"
         )
         assert (await replay(database, [delivery_id], lift=False)).replayed == 1
     story = db.execute("select outcome from tocsin.attempt order by attempt").fetchall()
@@ -221,7 +222,8 @@ async def test_all_that_match_are_replayed_batch_by_batch(db: Db, database: Data
     assert first.replayed == 500
     # one that fails again meanwhile is newer than the place where it goes on
     db.execute(
-        "update tocsin.delivery set state = 'failed', settled_at = now(), due_at = null where delivery_id ="
+        "update tocsin.delivery set state = 'failed', settled_at = now(), failed_at = now(), due_at = null"
+        " where delivery_id ="
         " (select min(delivery_id) from tocsin.delivery where reason = 'replayed')"
     )
     db.execute(

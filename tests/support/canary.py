@@ -269,7 +269,8 @@ def _deliver(db: Db) -> None:
     db.execute(
         "update tocsin.delivery set state = 'failed',"
         " address = case channel when 'email' then %s else 'canary-token' end,"
-        " provider_id = 'canary provider id', attempts = 1, settled_at = now(), reason = 'smtp_550_5.1.1'"
+        " provider_id = 'canary provider id', attempts = 1, settled_at = now(), failed_at = now(),"
+        " reason = 'smtp_550_5.1.1'"
         " where recipient_id = %s or digest_id is not null",
         (OLD, ID),
     )

@@ -25,10 +25,11 @@ noted as (
 ended as (
     insert into tocsin.delivery (
         notification_id, event_id, recipient_id, channel, state, reason, attempts, address, created_at,
-        settled_at
+        settled_at, failed_at
     )
     select n.notification_id, t.event_id, %(recipient)s, %(channel)s, %(state)s::tocsin.delivery_state,
-        %(reason)s, 1, %(recipient)s || '@example.com', t.created_at, now() - %(ago)s::interval
+        %(reason)s, 1, %(recipient)s || '@example.com', t.created_at, now() - %(ago)s::interval,
+        case when %(state)s = 'failed' then now() - %(ago)s::interval end
     from created t, noted n, generate_series(1, %(n)s)
     returning delivery_id, settled_at
 ),

@@ -310,6 +310,7 @@ begin
             claim = null,
             due_at = null,
             settled_at = case when j.state <> 'queued' then _now end,
+            failed_at = case when j.state = 'failed' then _now end,
             reason = case j.state
                 when 'cancelled' then 'cancelled'
                 when 'expired' then 'expired'

@@ -115,6 +115,7 @@ begin
         due_at = _now,
         attempts = 0,
         settled_at = null,
+        failed_at = null,
         expires_at = coalesce(_expires_at, d.expires_at),
         -- a mail that was sent alone stays alone: it has its own Message-ID
         burst_id = case when d.channel = 'email' then coalesce(d.burst_id, d.delivery_id) end

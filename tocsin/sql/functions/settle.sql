@@ -79,7 +79,8 @@ begin
             address = case when d.target_id is null then coalesce(o.address, d.address) else tocsin.target_name(d) end,
             checked_at = coalesce(o.checked_at, d.checked_at),
             provider_id = o.provider_id,
-            settled_at = case when t.over or not t.again then statement_timestamp() end
+            settled_at = case when t.over or not t.again then statement_timestamp() end,
+            failed_at = case when o.state = 'failed' then statement_timestamp() end
         from outcome o
         join timed t using (delivery_id)
         where d.delivery_id = o.delivery_id

@@ -5,7 +5,8 @@
 -- Three rules shape the tables:
 -- - No statement of an app's transaction updates a row that another transaction may update, so no app waits for another.
 --   The badge, for instance, is kept as appended changes.
--- - The hot tables have no foreign keys, which would make a fan-out 1.6 times as expensive
+-- - The hot tables have no foreign keys, which would make a fan-out 1.6 times as expensive, no checks and no generated columns,
+--   whose expressions PostgreSQL reads again at each insert
 --   (docs/adr/0008-no-foreign-keys-on-the-hot-tables.md). All writers are functions of sql/functions.
 -- - Rows that a process has to notice after their commit carry their transaction's id (xid), since serial ids and times
 --   are taken before the commit and so miss rows that are committed late.
@@ -476,7 +477,7 @@ comment on column tocsin.event.cancelled_at is 'When it was cancelled.';
 
 create table tocsin.idempotency (
     caller text not null,
-    key text not null check (length(key) between 1 and 255),
+    key text not null,
     fingerprint bytea not null,
     event_id bigint,
     created_at timestamptz not null default now(),
@@ -504,8 +505,7 @@ create table tocsin.notification (
     replaced_by bigint,
     decisions jsonb not null,
     because text,
-    xid xid8 not null default pg_current_xact_id(),
-    constraint notification_has_owner check (recipient_id is not null or address is not null)
+    xid xid8 not null default pg_current_xact_id()
 );
 
 -- cancel, get_event; one notification for an event and a person
@@ -715,7 +715,8 @@ create table tocsin.delivery (
     digest_id bigint,
     burst_id bigint,
     expires_at timestamptz,
-    failed_at timestamptz generated always as (case when state = 'failed' then settled_at end) stored
+    -- written by settle(), dispatch_due() and replay(); as a generated column it would cost each insert a thirtieth of notify()
+    failed_at timestamptz
 )
 -- A claim, and the outcome after it, stay on the delivery's page as long as no column of an index changes. So no index has
 -- the state or settled_at (a failure has a time of its own), and the page has room for both.
