@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=5.0,
+        default=4.0,
         help="of idling, and of sending after the fan-out's COMMIT",
     )
     options = parser.parse_args()

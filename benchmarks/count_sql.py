@@ -206,7 +206,7 @@ HOT_WRITES[COUNTER] = HOT_WRITES[ROWS].replace("bare", "counted")
 def writes(dsn: str, folder: Path) -> dict[str, Callable[[], float]]:
     def measured(statement: str, clients: int) -> Callable[[], float]:
         scripts = [script(folder, [], [statement], pipeline=False)]
-        return lambda: pgbench.mixed_rate(dsn, scripts, clients=clients, seconds=2)
+        return lambda: pgbench.mixed_rate(dsn, scripts, clients=clients, seconds=1)
 
     return {
         f"{name}, {clients}": measured(statement, clients)

@@ -42,7 +42,7 @@ Contestant = Callable[[dict[str, Any], int], Awaitable[float]]
 
 async def main() -> None:
     parser = cpu_limit.parser(__doc__)
-    parser.add_argument("--pushes", type=int, default=2000)
+    parser.add_argument("--pushes", type=int, default=1500)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -81,7 +81,7 @@ def prepared(stack: ExitStack, dsn: str, scene: str, people: int) -> psycopg.Con
 
 def notify(dsn: str, app: psycopg.Connection, folder: Path) -> float:
     settle(app)
-    rate = Pgbench(dsn, {OURS: SCRIPTS[OURS]}, folder).rate(OURS, clients=CLIENTS, seconds=2)
+    rate = Pgbench(dsn, {OURS: SCRIPTS[OURS]}, folder).rate(OURS, clients=CLIENTS, seconds=1)
     settle(app)
     return rate
 
