@@ -20,6 +20,7 @@ from procrastinate.app import WorkerOptions
 from procrastinate.worker import Worker
 
 from tocsin.engine.model import Channel, Priority
+from tocsin.engine.store.connection import LEAST_OF_WORKER, WORKER_CONNECTIONS
 from tocsin.engine.store.digest import make_digests
 from tocsin.engine.store.health import run_service
 from tocsin.engine.store.installation import clean_up
@@ -127,6 +128,10 @@ def _settings() -> Settings:
     if settings.database_url is None:
         raise SettingsError(
             "TOCSIN_DATABASE_URL is not set, and no `tocsin up` runs here: set it, or start `make up`."
+        )
+    if (settings.max_connections or WORKER_CONNECTIONS) < LEAST_OF_WORKER:
+        raise SettingsError(
+            f"TOCSIN_MAX_CONNECTIONS is {settings.max_connections}, and a worker needs at least {LEAST_OF_WORKER}"
         )
     return settings
 

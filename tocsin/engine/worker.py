@@ -42,7 +42,7 @@ from tocsin.engine.model import (
     Unavailable,
 )
 from tocsin.engine.store import delivery
-from tocsin.engine.store.connection import Availability
+from tocsin.engine.store.connection import Availability, worker_pools
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.installation import (
@@ -86,11 +86,18 @@ async def running_engine(
             "TOCSIN_PUBLIC_URL is not set: links in mails and in pushes to browsers lead there, "
             "such as https://notify.example.com."
         )
+    pools = worker_pools(settings.max_connections)
     async with (
         _metrics(settings) as metrics,
-        _opened(Database(dsn, max_size=4, availability=availability)) as database,
+        _opened(Database(dsn, max_size=pools.other, availability=availability)) as database,
         _opened(
-            Database(dsn, max_size=12, good_for=1.0, steady=True, availability=availability)
+            Database(
+                dsn,
+                max_size=pools.deliveries,
+                good_for=1.0,
+                steady=True,
+                availability=availability,
+            )
         ) as deliverer_database,
     ):
         await _check_templates(settings, database)

@@ -23,6 +23,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.ops.overview import Overviews, keep_counting
+from tocsin.engine.store.connection import serve_pool
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.engine.store.installation import ProcessReport, get_secret, keep_reporting, new_identity
@@ -241,7 +242,7 @@ async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHu
 
     if settings.database_url is None:
         raise ValueError("there is no TOCSIN_DATABASE_URL")
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, max_size=serve_pool(settings.max_connections))
     await database.open()
     hub = BadgeHub(database, avatar_hosts=settings.avatar_hosts)
     await hub.start()

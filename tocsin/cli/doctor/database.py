@@ -17,7 +17,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tocsin.cli.doctor import TEXTS, Examination, Finding, finding
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.connection import connect, connect_async, find_fault, one_line
+from tocsin.engine.store.connection import (
+    SERVE_CONNECTIONS,
+    WORKER_CONNECTIONS,
+    connect,
+    connect_async,
+    find_fault,
+    one_line,
+)
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import processes
 from tocsin.settings.addresses import is_loopback
@@ -229,7 +236,6 @@ async def _write(database: Database, migrated: bool) -> float:
 
 _SQL = load("doctor")
 
-_OF_SERVE, _OF_WORKER = 12, 28  # connections
 _REPLAYED_WITHIN = 5.0  # seconds
 _ASK_AGAIN = 0.1
 
@@ -322,16 +328,17 @@ async def check_connections(examination: Examination) -> Iterable[Finding]:
         if examination.migrated
         else set()
     )
-    return [judge_connections(row, running)]
+    return [judge_connections(row, running, examination.settings.max_connections)]
 
 
-def judge_connections(row: FreeConnections, running: set[str]) -> Finding:
-    """Services that run have theirs; the others need them still."""
-    needed = (0 if "serve" in running else _OF_SERVE) + (0 if "worker" in running else _OF_WORKER)
-    limits = {"free": row.free, "of_serve": _OF_SERVE, "of_worker": _OF_WORKER}
+def judge_connections(row: FreeConnections, running: set[str], most: int | None = None) -> Finding:
+    """Services that run have theirs; the others need them still, `most` each."""
+    of_serve, of_worker = most or SERVE_CONNECTIONS, most or WORKER_CONNECTIONS
+    needed = (0 if "serve" in running else of_serve) + (0 if "worker" in running else of_worker)
+    limits = {"free": row.free, "of_serve": of_serve, "of_worker": of_worker}
     if row.free < max(1, needed):
         return finding("connections.too_few", needed=max(1, needed), **limits)
-    if row.free < needed + _OF_WORKER:
+    if row.free < needed + of_worker:
         return finding("connections.few", **limits)
     return finding("connections.right", free=row.free, possible=row.possible)
 

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import structlog
@@ -43,6 +43,32 @@ KEEPALIVES: dict[str, Any] = {
     "tcp_user_timeout": 10_000,  # milliseconds
     "connect_timeout": 5,
 }
+
+SERVE_CONNECTIONS, WORKER_CONNECTIONS = 12, 28
+"""How many connections each opens at most where TOCSIN_MAX_CONNECTIONS is not set."""
+LEAST_OF_WORKER = 5
+_DIRECT = 2  # of each: one that listens, one of the dispatcher
+
+
+class WorkerPools(NamedTuple):
+    """How many connections each pool of a worker may have."""
+
+    queue: int
+    deliveries: int
+    other: int
+
+
+def serve_pool(most: int | None) -> int:
+    """Returns how many connections the pool of a `serve` may have, of `most` in all."""
+    return (most or SERVE_CONNECTIONS) - _DIRECT
+
+
+def worker_pools(most: int | None) -> WorkerPools:
+    """Returns how many connections the pools of a worker may have, of `most` in all: 10, 12 and 4 of 28."""
+    pooled = (most or WORKER_CONNECTIONS) - _DIRECT
+    queue, other = max(pooled * 10 // 26, 1), max(pooled * 4 // 26, 1)
+    return WorkerPools(queue, pooled - queue - other, other)
+
 
 # What is done first on a connection to a database that is back; a failure counts as the database's.
 OnReturn = Callable[[psycopg.AsyncConnection[Any]], Awaitable[object]]

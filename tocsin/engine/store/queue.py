@@ -17,7 +17,7 @@ from procrastinate.manager import NotificationCallback
 from psycopg.errors import RaiseException
 
 from tocsin.engine.model import Conflict, Unavailable
-from tocsin.engine.store.connection import KEEPALIVES, Availability
+from tocsin.engine.store.connection import KEEPALIVES, Availability, worker_pools
 from tocsin.engine.store.database import Database, connect_directly
 from tocsin.engine.store.health import check_start
 from tocsin.engine.store.installation import requeue_lost_jobs
@@ -82,7 +82,8 @@ class Connector(procrastinate.PsycopgConnector):
         dsn = settings.database_url
         assert dsn is not None
         await check_start(dsn, wait=settings.database_wait)
-        self._database = Database(dsn, search_path=QUEUE_SCHEMA)
+        pools = worker_pools(settings.max_connections)
+        self._database = Database(dsn, max_size=pools.queue, search_path=QUEUE_SCHEMA)
         self._stopping.clear()
         # for its synchronous calls
         self._pool_args = {"conninfo": dsn, "kwargs": KEEPALIVES, "configure": _use_queue_schema}
