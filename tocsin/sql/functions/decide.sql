@@ -163,6 +163,39 @@ create or replace trigger refresh_default_decisions
 after insert or delete or update of available on tocsin.channel
 for each statement execute function tocsin.refresh_default_decisions();
 
+-- What these people chose for an event type: {channel: [enabled, scope]}; only those who chose something.
+create or replace function tocsin.overrides_of(_type tocsin.event_type, _people text[])
+returns table (recipient_id text, overrides jsonb)
+-- a body that the planner inlines, like that of the next one
+language sql stable
+as $$
+    -- The last one of a channel stays: an override of the type, else of its category, else of "*".
+    select
+        p.recipient_id,
+        jsonb_object_agg(
+            p.channel,
+            jsonb_build_array(p.enabled, p.scope)
+            order by p.scope = _type.event_type, p.scope <> '*'
+        )
+    from tocsin.preference p
+    where p.recipient_id = any (_people)
+        and p.scope in (_type.event_type, _type.category || '.*', '*')
+    group by p.recipient_id
+$$;
+
+-- Those of these people whose digest takes an event type.
+create or replace function tocsin.digest_takers(_type tocsin.event_type, _people text[]) returns table (recipient_id text)
+language sql stable
+as $$
+    select g.recipient_id
+    from tocsin.digest_preference g
+    where g.recipient_id = any (_people)
+        and g.frequency <> 'off'
+        and _type.allows_digest
+        and _type.category = any (coalesce(g.categories, array[_type.category]))
+    offset 0
+$$;
+
 -- The facts of several people for one event type; unknown people are left out. `_because` goes with `_people`: why each of
 -- them is notified, for the followers of a topic.
 --
@@ -200,27 +233,6 @@ as $$
             and d.disabled_at is null
         group by d.recipient_id
     ) d using (recipient_id)
-    left join (
-        select g.recipient_id
-        from tocsin.digest_preference g
-        where g.recipient_id = any (_people)
-            and g.frequency <> 'off'
-            and _type.allows_digest
-            and _type.category = any (coalesce(g.categories, array[_type.category]))
-        offset 0
-    ) g using (recipient_id)
-    left join (
-        -- The last one of a channel stays: an override of the type, else of its category, else of "*".
-        select
-            p.recipient_id,
-            jsonb_object_agg(
-                p.channel,
-                jsonb_build_array(p.enabled, p.scope)
-                order by p.scope = _type.event_type, p.scope <> '*'
-            ) as overrides
-        from tocsin.preference p
-        where p.recipient_id = any (_people)
-            and p.scope in (_type.event_type, _type.category || '.*', '*')
-        group by p.recipient_id
-    ) p using (recipient_id)
+    left join tocsin.digest_takers(_type, _people) g using (recipient_id)
+    left join tocsin.overrides_of(_type, _people) p using (recipient_id)
 $$;

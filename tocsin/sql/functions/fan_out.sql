@@ -46,6 +46,8 @@ as $$
 declare
     _chose boolean;
     _needs_fan_out boolean;
+    _no_address boolean;
+    _suppressed boolean;
     _devices bigint[];
     _decisions jsonb;
     _priority smallint;
@@ -60,6 +62,8 @@ begin
     select
         r.chose,
         r.needs_fan_out,
+        r.no_address,
+        r.suppressed,
         r.devices,
         t.default_decisions -> (
             case when r.no_address then 4 else 0 end
@@ -69,7 +73,7 @@ begin
         t.priority,
         _now + t.time_to_live,
         t.reports_created
-    into _chose, _needs_fan_out, _devices, _decisions, _priority, _expires_at, _reports_created
+    into _chose, _needs_fan_out, _no_address, _suppressed, _devices, _decisions, _priority, _expires_at, _reports_created
     from tocsin.event_type t
     cross join (
         select
@@ -90,17 +94,20 @@ begin
     if _needs_fan_out is distinct from false then
         return null;
     elsif _chose then
-        select
-            tocsin.decide(t, f.facts),
-            array(select d.device_id from tocsin.device d where d.recipient_id = _person and d.disabled_at is null)
-        into _decisions, _devices
+        select coalesce(
+            case
+                when coalesce(o.recipient_id, g.recipient_id) is not null then
+                    tocsin.decide(t, tocsin.make_facts(
+                        o.overrides, _no_address, _suppressed, _devices[1] is null, g.recipient_id is not null, null, null
+                    ))
+            end,
+            _decisions
+        )
+        into _decisions
         from tocsin.event_type t
-        cross join lateral tocsin.recipient_facts(t, array[_person], null) f
+        left join tocsin.overrides_of(t, array[_person]) o on true
+        left join tocsin.digest_takers(t, array[_person]) g on true
         where t.event_type = _event_type;
-        if not found then
-            -- erased a moment ago
-            return null;
-        end if;
     end if;
     insert into tocsin.notification (event_id, recipient_id, event_type, subject, created_at, in_inbox, decisions)
     values (_event_id, _person, _event_type, _subject, _now, _decisions @> '{"in_app": ["on"]}', _decisions)

@@ -146,7 +146,10 @@ begin
     event_id := nextval('tocsin.event_event_id_seq');
     if _idempotency_key is not null then
         _earlier := tocsin.earlier_event(_caller, _idempotency_key, event_id, jsonb_build_array(
-            _event_type, tocsin.distinct_except(null, _recipients), _title, _body, _action_url, _metadata, _initiator, _body_html,
+            _event_type,
+            -- one is a set already, without the call of a function
+            case when cardinality(_recipients) = 1 then _recipients else tocsin.distinct_except(null, _recipients) end,
+            _title, _body, _action_url, _metadata, _initiator, _body_html,
             extract(epoch from _send_at)
         ) || case when _listed then '[]' else jsonb_build_array(_topic, tocsin.compared_address(_email)) end
             || case when _subscribe_initiator then '["subscribe_initiator"]' else '[]' end::jsonb
