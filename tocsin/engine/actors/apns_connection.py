@@ -19,7 +19,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError
-from hpack import Encoder, NeverIndexedHeaderTuple
+from hpack import Encoder, HeaderTuple, NeverIndexedHeaderTuple
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 class HeaderEncoder(Encoder):
-    """Encodes headers in a third of hpack's time.
+    """Encodes headers in a quarter of hpack's time.
 
     It remembers how each header of the table is written, until the table changes, and leaves out the Huffman code, for
     which hpack has a loop over each character: a push has 50 bytes more.
@@ -45,33 +45,50 @@ class HeaderEncoder(Encoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._indexed: dict[tuple[bytes, bytes], bytes] = {}
+        self._indexed: dict[HeaderTuple, bytes] = {}
 
     def encode(self, headers: Any, huffman: bool = False) -> bytes:
-        """Returns the header block."""
+        """Returns the header block; adds its headers to the table, but for those that are never indexed."""
+        block = b""
         if self.header_table.resized:
             self._indexed.clear()
-        return super().encode(headers, huffman)
+            block = super().encode((), huffman)  # states the new size
+        for header in headers:
+            if isinstance(header, NeverIndexedHeaderTuple):
+                block += self.add(header, sensitive=True, huffman=huffman)
+            else:
+                block += self._indexed.get(header) or self._add_indexed(header, huffman)
+        return block
 
-    def add(self, to_add: tuple[bytes, bytes], sensitive: bool, huffman: bool = False) -> bytes:
-        """Returns one header; adds it to the table unless it is sensitive."""
-        if sensitive:
-            return super().add(to_add, sensitive, huffman)
-        known = self._indexed.get(to_add)
-        if known is None:
-            known = super().add(to_add, sensitive, huffman)
-            if known[0] & _INDEXED:
-                self._indexed[to_add] = known
-            else:  # it was added to the table, which moves the others
-                self._indexed.clear()
-        return known
+    def _add_indexed(self, header: HeaderTuple, huffman: bool) -> bytes:
+        written = self.add(header, sensitive=False, huffman=huffman)
+        if written[0] & _INDEXED:
+            self._indexed[header] = written
+        else:  # it was added to the table, which moves the others
+            self._indexed.clear()
+        return written
 
 
 class _H2(H2Connection):
-    """Accepts frames after a GOAWAY, since the server still responds to what it accepted; h2 refuses them."""
+    """Accepts frames after a GOAWAY, since the server still responds to what it accepted; h2 refuses them.
+
+    A stream that has ended is forgotten at once. h2 would visit all of its streams at each new one.
+    """
 
     # h2 remembers them for frames that come late; its 65,536 take megabytes
     MAX_CLOSED_STREAMS = 4096
+
+    @property
+    def open_outbound_streams(self) -> int:
+        """How many streams have not ended; the server opens none."""
+        return len(self.streams)
+
+    def forget(self, stream_id: int) -> None:
+        """Forgets a stream, if it has ended."""
+        stream = self.streams.get(stream_id)
+        if stream is not None and stream.closed:
+            del self.streams[stream_id]
+            self._closed_streams[stream_id] = stream.closed_by
 
     def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Any], list[events.Event]]:
         state = self.state_machine.state
@@ -118,6 +135,7 @@ class ApnsConnection(APNsTLSClientProtocol):
     """
 
     INACTIVITY_TIME = 300
+    conn: _H2
 
     def __init__(
         self, server: str, *, changed: Callable[[], None], quiet: float = 15.0, most: int = 500
@@ -217,6 +235,7 @@ class ApnsConnection(APNsTLSClientProtocol):
         if self._streams.pop(stream.id, None) is not None:
             with contextlib.suppress(StreamClosedError):  # it ended at this moment
                 self.conn.reset_stream(stream.id, ErrorCodes.CANCEL)
+            self.conn.forget(stream.id)
             self.flush()
         if self.closing and not self._streams:
             self.retire()
@@ -368,6 +387,7 @@ class ApnsConnection(APNsTLSClientProtocol):
         self.changed()
 
     def _end(self, stream_id: int, reason: str, *, unprocessed: bool = False) -> None:
+        self.conn.forget(stream_id)
         if stream := self._streams.pop(stream_id, None):
             self.responses += not unprocessed
             stream.end(reason, unprocessed=unprocessed)
