@@ -29,8 +29,8 @@ from bench.record import Goal, Record, keep
 from msgspec import Struct
 
 from tests.support.sending import send_by
-from tocsin.engine.actors.apns import ApnsActor, ApnsPool, Endpoint
-from tocsin.engine.actors.apns_connection import Request
+from tocsin.engine.actors.apns import ApnsActor, ApnsPool
+from tocsin.engine.actors.apns_connection import Endpoint, Request
 from tocsin.engine.actors.apns_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.model import Channel, CheckResult, Message, Priority, Push, Sent
 from tocsin.testing.apns import ApnsServer, Authority, Key

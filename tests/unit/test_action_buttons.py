@@ -10,7 +10,8 @@ import pytest
 from msgspec import structs
 
 from tests.support.golden_mails import LINKS, NOW, SENDER, claimed, digest, entry, one
-from tocsin.engine.actors import apns_messages as apns
+from tocsin.engine.actors import apns
+from tocsin.engine.actors.apns_connection import MAX_PAYLOAD
 from tocsin.engine.mail.context import Rendering
 from tocsin.engine.mail.precompiled import PrecompiledMails
 from tocsin.engine.mail.render_push import render_push
@@ -58,7 +59,7 @@ def test_the_largest_buttons_and_data_leave_room_for_the_text(letter: str) -> No
     ).content
     assert isinstance(push, Push)
     payload = apns.draft(push)
-    assert len(payload) <= apns.MAX_PAYLOAD
+    assert len(payload) <= MAX_PAYLOAD
     assert len(json.loads(payload)["aps"]["alert"]["title"]) > 20
     sent = json.loads(json.loads(payload)["actions"])
     assert [each["label"] for each in sent] == [letter * 40] * 3

@@ -22,10 +22,15 @@ from tests.support.apns_far_end import *  # noqa: F403 - fixtures
 from tests.support.apns_far_end import DEVICE, TOPIC, outlasting, tokens_of
 from tests.support.loop_clock import LoopClock
 from tests.support.services import until
-from tocsin.engine.actors.apns import ApnsPool, ConnectError, Endpoint, connect
-from tocsin.engine.actors.apns_connection import ApnsConnection, Request
-from tocsin.engine.actors.apns_messages import ApnsResponse
-from tocsin.engine.actors.machinery.envelope import NoResponse
+from tocsin.engine.actors.apns import ApnsPool
+from tocsin.engine.actors.apns_connection import (
+    ApnsConnection,
+    ConnectError,
+    Endpoint,
+    Request,
+    connect,
+)
+from tocsin.engine.actors.apns_reply import ApnsResponse, NoResponse
 from tocsin.testing.apns import (
     Act,
     ApnsReply,

@@ -6,16 +6,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tocsin.engine.actors.apns_messages import (
+from tocsin.engine.actors.apns_reply import (
     DEVICE_PAUSE,
     REFUSALS,
     SERVER_PAUSE,
     ApnsResponse,
+    NoResponse,
     classify,
     classify_no_response,
     read,
 )
-from tocsin.engine.actors.machinery.envelope import NoResponse, SendResult
+from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 WHEN = datetime(2026, 11, 1, 12, tzinfo=UTC)

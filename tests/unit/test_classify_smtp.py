@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from tocsin.engine.actors.email_smtp import Step, classify, classify_no_reply, queue_id
+from tocsin.engine.actors.email_reply import Step, classify, classify_no_reply, queue_id
 from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 

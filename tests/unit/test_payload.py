@@ -10,13 +10,8 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tocsin.engine.actors.apns_messages import (
-    MAX_PAYLOAD,
-    ApnsTooLargeError,
-    collapse_id,
-    draft,
-    with_badge,
-)
+from tocsin.engine.actors.apns import ApnsTooLargeError, collapse_id, draft, with_badge
+from tocsin.engine.actors.apns_connection import MAX_PAYLOAD
 from tocsin.engine.model import Push, PushKind
 from tocsin.engine.text import clip
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.reason_tables import PAGE, written
-from tocsin.engine.actors.apns_messages import REFUSALS
+from tocsin.engine.actors.apns_reply import REFUSALS
 from tocsin.engine.explain.reasons import (
     DECISIONS,
     DELIVERIES,

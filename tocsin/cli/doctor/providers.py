@@ -26,17 +26,18 @@ from google.oauth2.service_account import Credentials
 
 from tocsin.cli.doctor import TEXTS, Examination, Finding, finding
 from tocsin.cli.doctor.services import EXPIRES_SOON, days_left
-from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL, ConnectError, Endpoint, connect
-from tocsin.engine.actors.apns_connection import Request
-from tocsin.engine.actors.apns_messages import ApnsResponse, RefusalKind, refusal_kind
+from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL
+from tocsin.engine.actors.apns_connection import ConnectError, Endpoint, Request, connect
+from tocsin.engine.actors.apns_reply import ApnsResponse, RefusalKind, refusal_kind
 from tocsin.engine.actors.apns_token import (
     MemoryStore,
     ProviderKey,
     ProviderToken,
     TokenUnavailable,
 )
-from tocsin.engine.actors.email_smtp import SmtpSession, Step, failure_reason
-from tocsin.engine.actors.fcm import classify, read
+from tocsin.engine.actors.email_reply import Step
+from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
+from tocsin.engine.actors.fcm_reply import classify, read
 from tocsin.engine.actors.fcm_token import SCOPE, AccessToken
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.mail.samples import sample_types

@@ -9,38 +9,34 @@ import asyncio
 import re
 import ssl
 from collections import deque
-from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import msgspec
 import structlog
 from aioapns.common import PRIORITY_HIGH, PRIORITY_NORMAL, PushType
-from msgspec import Struct
 
-from tocsin.engine.actors.apns_connection import ApnsConnection, Request
-from tocsin.engine.actors.apns_messages import (
+from tocsin.engine.actors.apns_connection import (
+    MAX_PAYLOAD,
+    ApnsConnection,
+    ConnectError,
+    Endpoint,
+    Request,
+    connect,
+)
+from tocsin.engine.actors.apns_reply import (
     ApnsResponse,
-    ApnsTooLargeError,
+    NoResponse,
     RefusalKind,
     classify,
     classify_no_response,
-    collapse_id,
-    draft,
     refusal_kind,
-    with_badge,
 )
 from tocsin.engine.actors.apns_token import ProviderToken, TokenUnavailable
 from tocsin.engine.actors.machinery.base import Actor
-from tocsin.engine.actors.machinery.envelope import (
-    Envelope,
-    NoResponse,
-    RetryNow,
-    SendResult,
-    network_failure,
-)
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import (
     CheckResult,
     Deferred,
@@ -51,21 +47,9 @@ from tocsin.engine.model import (
     PushKind,
     Rejected,
 )
+from tocsin.engine.text import clip, json_size
 
 _CLOSE_TIMEOUT = 1.0  # seconds for an orderly close
-
-
-class ConnectError(Exception):
-    """There is no connection; the first argument is the reason, a stable word."""
-
-
-class Endpoint(Struct, frozen=True, kw_only=True):
-    """The URL of APNs, and timeouts: `connect` seconds until its settings came, `quiet` until a ping is sent."""
-
-    url: str
-    tls: ssl.SSLContext
-    connect: float = 10.0
-    quiet: float = 15.0
 
 
 class StreamSlot:
@@ -172,33 +156,70 @@ class ApnsPool:
                 wake -= 1
 
 
-async def connect(endpoint: Endpoint, changed: Callable[[], None]) -> ApnsConnection:
-    """Connects and waits for the server's settings; raises ConnectError."""
-    address = urlsplit(endpoint.url)
-    host, port = address.hostname or "", address.port or 443
-    made: list[ApnsConnection] = []
+# The payload: JSON within Apple's limit ("Generating a remote notification").
 
-    def make() -> ApnsConnection:
-        made.append(ApnsConnection(address.netloc, changed=changed, quiet=endpoint.quiet))
-        return made[0]
+_START = b'{"aps":{'
+_BADGE_ROOM = len(b'"badge":-9223372036854775808,')
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_HEADER_SAFE = re.compile(r"[!-~]{1,64}")
 
-    established = False
-    try:
-        async with asyncio.timeout(endpoint.connect):
-            loop = asyncio.get_running_loop()
-            transport, connection = await loop.create_connection(make, host, port, ssl=endpoint.tls)
-            if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
-                raise ConnectError("apns_no_http2")
-            await connection.ready
-            if connection.closing:
-                raise ConnectionResetError("closed before its settings came")
-        established = True
-    except OSError as error:  # a TimeoutError too
-        raise ConnectError(f"apns_{network_failure(error)}") from error
-    finally:
-        if made and not established:
-            made[0].abort("not_greeted")
-    return connection
+
+class ApnsTooLargeError(Exception):
+    """The payload is too large even without title and body."""
+
+
+def draft(push: Push) -> bytes:
+    """Returns the payload without its badge, which `with_badge` adds; raises ApnsTooLargeError."""
+    title, body = _clean(push.title), _clean(push.body)
+    room = MAX_PAYLOAD - _BADGE_ROOM
+    whole = _encode(push, title, body)
+    if len(whole) <= room:
+        return whole
+    if push.kind is not PushKind.ALERT or len(_encode(push, "", "")) > room:
+        raise ApnsTooLargeError
+    room -= len(_encode(push, "t", "b")) - len("tb")
+    title = clip(title, room, json_size)
+    return _encode(push, title, clip(body, room - json_size(title), json_size))
+
+
+def with_badge(draft: bytes, badge: int | None) -> bytes:
+    """Returns the whole payload with the number on the app's icon, which None does not change."""
+    if badge is None:
+        return draft
+    rest = draft[len(_START) :]
+    return b'%b"badge":%d%b%b' % (_START, badge, b"" if rest.startswith(b"}") else b",", rest)
+
+
+def collapse_id(name: str) -> str:
+    """Returns an id of at most 64 bytes that is valid in a header: the name itself if it is, else its digest."""
+    return name if _HEADER_SAFE.fullmatch(name) else sha256(_clean(name).encode()).hexdigest()
+
+
+def _encode(push: Push, title: str, body: str) -> bytes:
+    """Returns JSON with `aps` first, so that the place of the badge is known."""
+    data = {name: value for name, value in push.data.items() if name != "aps"}
+    return msgspec.json.encode({"aps": _aps(push, title, body), **data})
+
+
+def _aps(push: Push, title: str, body: str) -> dict[str, Any]:
+    if push.kind is PushKind.BADGE:
+        return {}
+    if push.kind is PushKind.BACKGROUND:
+        return {"content-available": 1}
+    parts = {"title": title, "body": body}
+    aps: dict[str, Any] = {"alert": {name: text for name, text in parts.items() if text}}
+    if push.sound is not None:
+        aps["sound"] = push.sound
+    if push.thread_id is not None:
+        aps["thread-id"] = push.thread_id
+    if push.category is not None:
+        aps["category"] = push.category
+    return aps
+
+
+def _clean(text: str) -> str:
+    """Replaces lone surrogates, which JSON can't contain."""
+    return _SURROGATE.sub("\ufffd", text)
 
 
 PRODUCTION_URL = "https://api.push.apple.com"

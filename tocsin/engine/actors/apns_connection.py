@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import structlog
 from aioapns.connection import APNsTLSClientProtocol
@@ -23,8 +25,8 @@ from hpack import Encoder, HeaderTuple, NeverIndexedHeaderTuple
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
-from tocsin.engine.actors.apns_messages import ApnsResponse, read
-from tocsin.engine.actors.machinery.envelope import NoResponse
+from tocsin.engine.actors.apns_reply import ApnsResponse, NoResponse, read
+from tocsin.engine.actors.machinery.envelope import network_failure
 
 MAX_PAYLOAD = 4096
 _MAX_BODY = 4096  # bytes kept of a response
@@ -403,3 +405,45 @@ def _headers(request: Request, token: str) -> list[Any]:
         pair = (name.encode(), value.encode())
         headers.append(NeverIndexedHeaderTuple(*pair) if name in _UNIQUE_HEADERS else pair)
     return headers
+
+
+class ConnectError(Exception):
+    """There is no connection; the first argument is the reason, a stable word."""
+
+
+class Endpoint(Struct, frozen=True, kw_only=True):
+    """The URL of APNs, and timeouts: `connect` seconds until its settings came, `quiet` until a ping is sent."""
+
+    url: str
+    tls: ssl.SSLContext
+    connect: float = 10.0
+    quiet: float = 15.0
+
+
+async def connect(endpoint: Endpoint, changed: Callable[[], None]) -> ApnsConnection:
+    """Connects and waits for the server's settings; raises ConnectError."""
+    address = urlsplit(endpoint.url)
+    host, port = address.hostname or "", address.port or 443
+    made: list[ApnsConnection] = []
+
+    def make() -> ApnsConnection:
+        made.append(ApnsConnection(address.netloc, changed=changed, quiet=endpoint.quiet))
+        return made[0]
+
+    established = False
+    try:
+        async with asyncio.timeout(endpoint.connect):
+            loop = asyncio.get_running_loop()
+            transport, connection = await loop.create_connection(make, host, port, ssl=endpoint.tls)
+            if transport.get_extra_info("ssl_object").selected_alpn_protocol() != "h2":
+                raise ConnectError("apns_no_http2")
+            await connection.ready
+            if connection.closing:
+                raise ConnectionResetError("closed before its settings came")
+        established = True
+    except OSError as error:  # a TimeoutError too
+        raise ConnectError(f"apns_{network_failure(error)}") from error
+    finally:
+        if made and not established:
+            made[0].abort("not_greeted")
+    return connection

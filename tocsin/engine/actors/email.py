@@ -16,7 +16,8 @@ from msgspec import structs
 
 from tocsin.engine.actors import email_mime as mime
 from tocsin.engine.actors.email_mime import Signer, UnsendableError
-from tocsin.engine.actors.email_smtp import SmtpSession, Step, classify, failure_reason
+from tocsin.engine.actors.email_reply import Step, classify
+from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected

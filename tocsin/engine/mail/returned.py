@@ -19,7 +19,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from tocsin.engine.actors.email_smtp import is_dead_mailbox
+from tocsin.engine.actors.email_reply import is_dead_mailbox
 from tocsin.engine.mail.links import TAG_HEADER, find_tagged_delivery
 from tocsin.engine.store.mail_event import NewMailEvent
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from msgspec import Struct, field
 
-from tocsin.engine.actors.email_smtp import is_dead_mailbox
+from tocsin.engine.actors.email_reply import is_dead_mailbox
 from tocsin.engine.mail.links import POSTMARK_TAG
 from tocsin.engine.mail.returned import ForgedReport, MailReport, find_status
 from tocsin.settings.keys import load_p256_public_key

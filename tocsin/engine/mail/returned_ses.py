@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509 import Certificate, load_pem_x509_certificate
 from msgspec import Struct, field
 
-from tocsin.engine.actors.email_smtp import is_dead_mailbox
+from tocsin.engine.actors.email_reply import is_dead_mailbox
 from tocsin.engine.mail.links import TAG_HEADER
 from tocsin.engine.mail.returned import ForgedReport, MailReport, find_status
 from tocsin.engine.model import Unavailable

@@ -281,7 +281,7 @@ class HeldRejections:
 MarkProgress = Callable[[], None]
 
 
-async def supervise(
+async def supervise(  # pragma: no mutate block
     run: Callable[[MarkProgress], Awaitable[None]],
     *,
     name: str,

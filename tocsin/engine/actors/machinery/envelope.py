@@ -55,16 +55,6 @@ class RetryNow(Struct, frozen=True):
     keep_connection: bool  # false: with another connection
 
 
-class NoResponse(Struct, frozen=True):
-    """No response, or none that can be read.
-
-    `reason` is a stable word; `unprocessed` if it is certain that the provider did not process the request.
-    """
-
-    reason: str
-    unprocessed: bool = False
-
-
 class Envelope(Struct, eq=False):
     """One message on its way through an actor, with its presend check and its progress.
 

@@ -1,23 +1,20 @@
-"""What is written to APNs, and what its responses mean: pure functions, tested as tables.
+"""What APNs' responses mean: pure functions, tested as tables.
 
-Apple: "Generating a remote notification" and "Handling notification responses from APNs".
+Apple: "Handling notification responses from APNs".
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum, auto
-from hashlib import sha256
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from tocsin.engine.actors.machinery.envelope import NoResponse, SendResult
-from tocsin.engine.model import Deferred, Push, PushKind, Rejected, Sent, Unknown
-from tocsin.engine.text import clip, json_size
+from tocsin.engine.actors.machinery.envelope import SendResult
+from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 
 DEVICE_PAUSE = 60.0
 """Seconds until the next try for a device that got too many; Apple gives no number."""
@@ -71,6 +68,16 @@ _BY_STATUS = {
     429: RefusalKind.DEVICE,
 }
 """For a missing or unknown reason. Without 410: a token is dead only by a reason that Apple documents."""
+
+
+class NoResponse(Struct, frozen=True):
+    """No response, or none that can be read.
+
+    `reason` is a stable word; `unprocessed` if it is certain that the provider did not process the request.
+    """
+
+    reason: str
+    unprocessed: bool = False
 
 
 class ApnsResponse(Struct, frozen=True):
@@ -173,69 +180,3 @@ def _to_seconds(value: bytes) -> float | None:
 
 
 # The payload: JSON within Apple's limit ("Generating a remote notification").
-
-MAX_PAYLOAD = 4096
-MAX_COLLAPSE_ID = 64
-
-_START = b'{"aps":{'
-_BADGE_ROOM = len(b'"badge":-9223372036854775808,')
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_HEADER_SAFE = re.compile(r"[!-~]{1,64}")
-
-
-class ApnsTooLargeError(Exception):
-    """The payload is too large even without title and body."""
-
-
-def draft(push: Push) -> bytes:
-    """Returns the payload without its badge, which `with_badge` adds; raises ApnsTooLargeError."""
-    title, body = _clean(push.title), _clean(push.body)
-    room = MAX_PAYLOAD - _BADGE_ROOM
-    whole = _encode(push, title, body)
-    if len(whole) <= room:
-        return whole
-    if push.kind is not PushKind.ALERT or len(_encode(push, "", "")) > room:
-        raise ApnsTooLargeError
-    room -= len(_encode(push, "t", "b")) - len("tb")
-    title = clip(title, room, json_size)
-    return _encode(push, title, clip(body, room - json_size(title), json_size))
-
-
-def with_badge(draft: bytes, badge: int | None) -> bytes:
-    """Returns the whole payload with the number on the app's icon, which None does not change."""
-    if badge is None:
-        return draft
-    rest = draft[len(_START) :]
-    return b'%b"badge":%d%b%b' % (_START, badge, b"" if rest.startswith(b"}") else b",", rest)
-
-
-def collapse_id(name: str) -> str:
-    """Returns an id of at most 64 bytes that is valid in a header: the name itself if it is, else its digest."""
-    return name if _HEADER_SAFE.fullmatch(name) else sha256(_clean(name).encode()).hexdigest()
-
-
-def _encode(push: Push, title: str, body: str) -> bytes:
-    """Returns JSON with `aps` first, so that the place of the badge is known."""
-    data = {name: value for name, value in push.data.items() if name != "aps"}
-    return msgspec.json.encode({"aps": _aps(push, title, body), **data})
-
-
-def _aps(push: Push, title: str, body: str) -> dict[str, Any]:
-    if push.kind is PushKind.BADGE:
-        return {}
-    if push.kind is PushKind.BACKGROUND:
-        return {"content-available": 1}
-    parts = {"title": title, "body": body}
-    aps: dict[str, Any] = {"alert": {name: text for name, text in parts.items() if text}}
-    if push.sound is not None:
-        aps["sound"] = push.sound
-    if push.thread_id is not None:
-        aps["thread-id"] = push.thread_id
-    if push.category is not None:
-        aps["category"] = push.category
-    return aps
-
-
-def _clean(text: str) -> str:
-    """Replaces lone surrogates, which JSON can't contain."""
-    return _SURROGATE.sub("\ufffd", text)
