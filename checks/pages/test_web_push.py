@@ -19,8 +19,8 @@ import pytest
 from bell_page import Bell, open_bell, with_token
 from front import POLICY, HostPage
 from host_site import *  # noqa: F403 - fixtures
-from host_site import HostSite, start_process, take_picture, until, violations
-from playwright.sync_api import BrowserContext, CDPSession, Page, Worker, expect
+from host_site import HostSite, first_held, start_process, take_picture, until, violations
+from playwright.sync_api import BrowserContext, CDPSession, Page, Route, Worker, expect
 
 from tests.support.services import LONGEST
 from tocsin.dev.supervisor import ParentPipe
@@ -218,6 +218,23 @@ def test_a_push_arrives_while_the_page_is_closed_and_its_click_marks_it_read(
     expect(page).to_have_title("Landed")
     assert page.url == page_of_it
     assert site.request(person, "GET", f"notifications/{id_}/")["read"] is True
+
+
+def test_it_is_offered_in_a_panel_that_was_opened_before_its_module_came(
+    site: HostSite, context: BrowserContext
+) -> None:
+    Chrome(context, site.front.origin, PushService().subscribe())
+    site.sign_in(context, site.person())
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    context.route("**/assets/tocsin-web-push.js", hold)
+    bell = open_bell(site, context, attributes="web-push", policy=WITH_WORKER)
+    bell.open()
+    first_held(bell.page, held).continue_()
+    expect(bell.panel.get_by_role("button", name=OFFER)).to_be_visible()
 
 
 def test_what_is_read_elsewhere_leaves_the_screen(

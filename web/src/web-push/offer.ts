@@ -29,9 +29,11 @@ export class PushOffer {
     const root = bell.shadowRoot!;
     root.adoptedStyleSheets = [...root.adoptedStyleSheets, sheet];
     this.#button.addEventListener('click', () => void this.#turnOn());
-    bell.addEventListener('click', () => {
+    const offer = () => {
       if (bell.open && !this.#row.isConnected) void this.#offer();
-    });
+    };
+    bell.addEventListener('click', offer);
+    offer(); // the panel may have been opened while this module was loaded
   }
 
   /** Closes what was read elsewhere. */
