@@ -54,7 +54,7 @@ def test_nothing_that_is_written_comes_to_life(site: HostSite, context: BrowserC
     context.on("request", lambda request: asked.append(request.url))
     bell = open_bell(site, context)
     bell.open()
-    expect(bell.items).to_have_count(20)
+    expect(bell.items.nth(19)).to_be_attached()  # a page, at least
     bell.scroll_to_the_end(2 * len(CORPUS))
     for link in bell.items.locator(".rich a").all():
         assert (link.get_attribute("href") or "https://").startswith(SAFE)

@@ -18,7 +18,14 @@ import psycopg
 import pytest
 
 from tests.support.phones import far_ends
-from tests.support.services import mail_catcher, mail_count, running, service_dsn, until
+from tests.support.services import (
+    LONGEST,
+    mail_catcher,
+    mail_count,
+    running,
+    service_dsn,
+    until,
+)
 from tocsin.engine.actors.apns import ApnsActor
 from tocsin.engine.actors.apns_token import MemoryStore, ProviderKey, ProviderToken
 from tocsin.engine.actors.email import EmailActor
@@ -126,7 +133,12 @@ class Stage:
 
 
 @pytest.fixture
-async def stage(db: Db, dsn: str, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(
+    db: Db, dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Stage]:
+    # a check does not grow old in a pause of the machine: what is not sent then waits for the next round
+    for module in ("envelope", "admission"):
+        monkeypatch.setattr(f"tocsin.engine.actors.machinery.{module}.FRESH", LONGEST)
     people(db, PEOPLE)
     db.execute("update tocsin.channel set available = true")
     async with AsyncExitStack() as stack:
