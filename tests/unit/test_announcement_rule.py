@@ -67,6 +67,12 @@ def test_of_many_commits_most_are_found_by_looks_that_take_a_fifth_of_the_time(
     assert ran.looks * look < 0.2 * (SECONDS + 0.2)
 
 
+def test_where_a_look_takes_long_an_idle_leader_too_looks_for_a_fifth_of_the_time() -> None:
+    ran = under(lambda postgres: at_rate(postgres, 300, SECONDS), look=4 * MS, flush=0.1 * MS)
+    assert ran.announced_by_commit > 0.98 * ran.commits
+    assert ran.looks * 4 * MS < 0.21 * (SECONDS + 0.2)
+
+
 @pytest.mark.parametrize("clients", [8, 32])
 @pytest.mark.parametrize(("look", "flush"), [*SPEEDS, (MS, 4 * MS)])
 def test_clients_commit_as_fast_as_if_they_sent_no_signal(

@@ -56,13 +56,15 @@ class Listener:  # pragma: no mutate block
     async def _idle(self) -> None:
         """Waits for signals, until too many commits send one."""
         # first what was committed before without a signal
-        scan, signals = await self._scan(announce=True), 0
+        scan, signals, pause = await self._scan(announce=True), 0, 0.0
         while not self._rule.is_too_much(signals, scan.waiting or 0, self._clock()):
             await self._send_heartbeat(self._clock())
             signals = await self._session.wait_for_wake(_HEARTBEAT)
             if signals:
-                await asyncio.sleep(AnnouncementRule.GATHER)
+                await asyncio.sleep(max(pause, AnnouncementRule.GATHER))
+            started = self._clock()
             scan = await self._scan(announce=not signals)
+            pause = self._rule.pause(started, self._clock(), found=True)
         await self._session.stop_idle()
 
     async def _send_heartbeat(self, now: float) -> None:
