@@ -404,22 +404,22 @@ async def test_a_leader_in_this_process_announces_without_notify(
     """What it announces is not read a second time; another process' announcements are."""
     hub = BadgeHub(database)
     standing = Dispatcher(service_dsn(dsn), on_announced=hub.announced)
-    task = asyncio.create_task(standing.run())
-    await hub.start()
-    async with hub.open_stream("alice", None) as stream:
-        await badge(stream, 0)
-        await until(lambda: standing.leading)
-        # an open transaction that sent no signal keeps the listener from idling
-        with psycopg.connect(dsn) as holder:
-            holder.execute("select pg_advisory_lock_shared(1953457011, 1)")
+    with psycopg.connect(dsn) as holder:
+        # as an open transaction that sent no signal does, it keeps the listener from becoming idle
+        holder.execute("select pg_advisory_lock_shared(1953457011, 1)")
+        task = asyncio.create_task(standing.run())
+        await hub.start()
+        async with hub.open_stream("alice", None) as stream:
+            await badge(stream, 0)
+            await until(lambda: standing.leading)
             assert not leader_is_idle(db)
             for count in range(1, 4):
                 notify(db)
                 await badge(stream, count)
             holder.execute("select pg_advisory_unlock_shared(1953457011, 1)")
-        db.execute("insert into tocsin.unread_delta (recipient_id, n) values ('alice', 5)")
-        db.execute("select tocsin.wake(array['alice'])")
-        await badge(stream, 8)
+            db.execute("insert into tocsin.unread_delta (recipient_id, n) values ('alice', 5)")
+            db.execute("select tocsin.wake(array['alice'])")
+            await badge(stream, 8)
     await hub.stop()
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
