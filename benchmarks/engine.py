@@ -27,6 +27,7 @@ from bench import cpu_limit
 from bench.queues import CELERY, EACH, GRAPHILE, RECORDED, Queue, queues
 from bench.record import Goal, Record, keep
 from bench.rounds import Measured, in_turns, until
+from bench.service import UNREACHED_CAP
 from bench.stage import HOME, database, program, server
 
 WORKER = Path(__file__).parent / "bench" / "null_worker.py"
@@ -132,7 +133,11 @@ def record(measured: Measured, count: int, peers: dict[str, Queue]) -> Record:
 
 def engine(dsn: str, app: psycopg.Connection, count: int, *arguments: str) -> float:
     """Deliveries a second of a worker that has warmed up."""
-    settings = {"database_url": dsn, "public_url": "https://notify.example.com"}
+    settings = {
+        "database_url": dsn,
+        "public_url": "https://notify.example.com",
+        "mail_cap": UNREACHED_CAP,
+    }
     command = (sys.executable, WORKER, *arguments)
     with program(*command, settings=settings, log=HOME / "engine.log"):
         notify_many(app, count // 20)
