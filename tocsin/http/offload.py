@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import socket
 import struct
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -24,9 +23,6 @@ from litestar import Response
 from msgspec import Struct
 
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.database import Database
-from tocsin.http.errors import response_to
-from tocsin.logs import configure_logs
 from tocsin.settings import Settings
 
 CONCURRENT = 4  # requests at a time, so that their bodies take no more than so much memory
@@ -35,7 +31,7 @@ _WITHIN = 600.0  # seconds for one request; a process that takes longer hangs, a
 _IDLE = 60.0  # seconds
 _STOP_WITHIN = 2.0  # seconds
 _CHUNK = 1 << 16
-_SERVE = "import sys; from tocsin.http.offload import serve; serve(int(sys.argv[1]))"
+_SERVE = "import sys; from tocsin.http.offload_process import serve; serve(int(sys.argv[1]))"
 # of a frame: the number of the request, the sizes of its head and of its body
 _LENGTHS = struct.Struct("!QII")
 
@@ -249,72 +245,3 @@ async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
         chunks.append(await reader.readexactly(min(left, _CHUNK)))
         left -= len(chunks[-1])
     return number, head, b"".join(chunks)
-
-
-Operation = Callable[[Database, Mapping[str, Any], bytes], Awaitable[Response[Any]]]
-
-_LESS_URGENT = 5  # than the process that serves all the other requests
-
-
-def serve(descriptor: int) -> None:
-    """Runs calls from this socket until its other side closes."""
-    os.nice(_LESS_URGENT)
-    try:
-        asyncio.run(_serve(descriptor))
-    except (asyncio.IncompleteReadError, ConnectionError, KeyboardInterrupt):
-        os._exit(0)  # the calls under way have no receiver any more
-
-
-async def _serve(descriptor: int) -> None:
-    """Runs calls at the same time, as many as come; ends with the other side."""
-    connection = socket.socket(fileno=descriptor)
-    reader, writer = await asyncio.open_connection(sock=connection)
-    _, encoded, _ = await read_frame(reader)
-    setup = msgspec.msgpack.decode(encoded, type=Setup)
-    configure_logs(Settings(log_format=setup.log_format, log_level=setup.log_level))  # type: ignore[arg-type]
-    database = _LazyDatabase(setup.database_url)
-    calls = set()
-    while True:
-        number, encoded, body = await read_frame(reader)
-        call = msgspec.msgpack.decode(encoded, type=Call)
-        running = asyncio.create_task(_run_call(database, call, body, number, writer))
-        calls.add(running)
-        running.add_done_callback(calls.discard)
-
-
-class _LazyDatabase:
-    """The database, opened with the first call."""
-
-    def __init__(self, dsn: str) -> None:
-        self._database = Database(dsn, max_size=CONCURRENT)
-        self._opening = asyncio.Lock()
-        self._is_open = False
-
-    async def opened(self) -> Database:
-        """Raises Unavailable."""
-        async with self._opening:
-            if not self._is_open:
-                await self._database.open()
-                self._is_open = True
-        return self._database
-
-
-def _operations() -> Mapping[str, Operation]:
-    from tocsin.http.apps.events import create_encoded_event  # these import this module
-    from tocsin.http.apps.recipients import export
-
-    return {"create_event": create_encoded_event, "export_recipient": export}
-
-
-async def _run_call(
-    pool: _LazyDatabase, call: Call, body: bytes, number: int, writer: asyncio.StreamWriter
-) -> None:
-    """Runs one call, and sends its response."""
-    try:
-        response = await _operations()[call.operation](await pool.opened(), call.arguments, body)
-    except Exception as error:  # noqa: BLE001 - each has its response, as in the other process
-        response = response_to(error, call.operation)
-    kind = str(response.media_type or "application/json")
-    result = Result(response.status_code or 200, kind, dict(response.headers))
-    write_frame(writer, number, result, [response.render(response.content, kind)])
-    await writer.drain()
