@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import msgspec
 from h2.config import H2Configuration
@@ -25,9 +25,6 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
-if TYPE_CHECKING:
-    from tocsin.testing.apns import ApnsServer
-
 _DRIBBLE = 0.002  # seconds between two bytes
 _WINDOW = 2**24  # so that bodies wait for no WINDOW_UPDATE, as with Apple
 
@@ -43,10 +40,23 @@ class _Piece(Struct):
     last: bool
 
 
+class Http2Server(Protocol):
+    """The server of connections: how many streams each may have, and what takes its requests."""
+
+    streams: int
+    first_streams: int
+    greets: bool
+    connected: int
+    wires: set[Wire]
+
+    def take(self, wire: Wire, stream: int, headers: dict[str, str], body: bytes) -> None:
+        """Takes a whole request."""
+
+
 class Wire(asyncio.Protocol):
     """A connection; it hands whole requests to its server."""
 
-    def __init__(self, server: ApnsServer) -> None:
+    def __init__(self, server: Http2Server) -> None:
         self._server = server
         self._requests: dict[int, _Request] = {}
         self._bodies: deque[_Piece] = deque()
