@@ -60,11 +60,11 @@ def test_commits_that_seldom_meet_announce_themselves_on_a_slow_machine_too(
 def test_of_many_commits_most_are_found_by_looks_that_take_a_fifth_of_the_time(
     look: float, flush: float, rate: int
 ) -> None:
-    ran = under(lambda postgres: at_rate(postgres, rate, SECONDS), look=look, flush=flush)
+    ran = under(lambda postgres: at_rate(postgres, rate, 2 * SECONDS), look=look, flush=flush)
     assert ran.announced_by_commit < 0.15 * ran.commits
     assert quantile(ran.delays, 0.5) < flush + 5 * look
-    assert quantile(ran.delays, 0.9) < flush + 8 * look
-    assert ran.looks * look < 0.2 * (SECONDS + 0.2)
+    assert quantile(ran.delays, 0.8) < flush + 8 * look
+    assert ran.looks * look < 0.2 * (2 * SECONDS + 0.2)
 
 
 def test_where_a_look_takes_long_an_idle_leader_too_looks_for_a_fifth_of_the_time() -> None:
@@ -107,24 +107,24 @@ def test_a_transaction_that_stays_open_costs_few_looks() -> None:
     under(load, look=MS, flush=MS)
 
 
-def test_five_looks_in_a_row_have_to_find_too_much() -> None:
+def test_ten_looks_in_a_row_have_to_find_too_much() -> None:
     rule = AnnouncementRule(0.0)
-    waiting = (1, 2, 3, 1, 0, 1, 1, 1, 9, 1, 1, 1, 1, 1, 1)
+    waiting = (*[1] * 9, 0, *[3] * 20)
     crowd = [rule.is_too_much(1, each, 0.01 * n) for n, each in enumerate(waiting)]
-    assert crowd == [False] * 9 + [True] + [False] * 4 + [True]
+    assert crowd == [False] * 19 + [True] + [False] * 9 + [True]
 
 
 @pytest.mark.parametrize(("signals", "many"), [(1000, False), (1001, True)])
 def test_so_many_signals_are_too_many_even_where_no_commit_waits(signals: int, many: bool) -> None:
     rule = AnnouncementRule(0.0)
-    assert [rule.is_too_much(signals, 0, 0.5 * n) for n in range(1, 6)] == [False] * 4 + [many]
+    assert [rule.is_too_much(signals, 0, 0.5 * n) for n in range(1, 11)] == [False] * 9 + [many]
 
 
 def test_it_tries_to_be_idle_at_once_and_then_each_second() -> None:
     rule = AnnouncementRule(5.0)
     times = (5.0, 5.9, 6.0, 6.1, 7.0)
     assert [rule.may_be_idle(now) for now in times] == [True, False, True, False, True]
-    assert [rule.is_too_much(1, 1, 7.5) for _ in range(5)][-1]
+    assert [rule.is_too_much(1, 1, 7.5) for _ in range(10)][-1]
     assert [rule.may_be_idle(now) for now in (8.4, 8.5, 8.6)] == [False, True, False]
 
 

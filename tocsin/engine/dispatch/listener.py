@@ -90,7 +90,7 @@ class AnnouncementRule:
     """
 
     GATHER = 0.01  # seconds from a signal to an idle leader's look: one look for all commits of that time
-    LOOKS = 5
+    LOOKS = 10
     MANY = 2000  # a second: each wakes each HTTP process
     SHARE = 0.2
     QUICKEST_OF = 100  # looks: on a busy machine most of them also wait for a processor
