@@ -20,6 +20,7 @@ import psycopg
 from aiosmtpd.smtp import SMTP, Envelope
 from bench import cpu_limit
 from bench.record import Record, keep
+from bench.service import UNREACHED_CAP
 
 TOCSIN = [sys.executable, "-m", "tocsin"]
 
@@ -46,6 +47,7 @@ async def main() -> None:
         environ = os.environ | {
             "TOCSIN_DATA_DIR": folder,
             "TOCSIN_PORT": str(free_port()),
+            "TOCSIN_MAIL_CAP": UNREACHED_CAP,
             "TOCSIN_SMTP_URL": f"smtp://127.0.0.1:{smtp.sockets[0].getsockname()[1]}",
         }
         up = await asyncio.create_subprocess_exec(
