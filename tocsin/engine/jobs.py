@@ -37,6 +37,7 @@ _HEARTBEAT = 5.0
 _STALLED = 15.0
 _RESCUES = 3
 _RESTART = 0.5
+_END_WITHIN = 14.0  # seconds from a stop; Procrastinate waits 12 for jobs
 
 _WORKER: WorkerOptions = {
     # Jobs wait for room in a mailbox, so there are many: one channel that hangs must not keep other jobs from starting.
@@ -94,6 +95,13 @@ class QueueApp(procrastinate.App):
                 worker.stop()  # type: ignore[no-untyped-call]
                 # its jobs end once the actors have given back what they hold
                 await engine.deliverer.stop()
+                # a task of the worker that a cancellation did not end would be waited for without end
+                await asyncio.wait({running}, timeout=_END_WITHIN)
+                if not running.done():
+                    log.warning("worker did not end by itself")
+                    running.cancel()
+                    await asyncio.wait({running}, timeout=_END_WITHIN)
+                    return
             await running
         except (procrastinate.exceptions.ProcrastinateException, psycopg.Error) as error:
             log.warning("worker stopped by itself", error=str(error))
