@@ -350,6 +350,13 @@ async def test_what_a_job_hands_back_during_an_outage_is_due_when_it_is_over(
     assert due.fetchone() == (True,)
 
 
+FETCHING = """
+    select exists (
+        select from pg_stat_activity a where a.wait_event_type = 'Lock' and a.query like '%fetch_job%'
+    )
+"""
+
+
 async def test_services_stop_while_the_database_hangs(
     proxy: Proxy, db: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
@@ -372,3 +379,19 @@ async def test_services_stop_while_the_database_hangs(
         await serve.wait_for_log("database unavailable")
         await asyncio.gather(worker.stop(), serve.stop())  # fails where one hangs
     assert (worker.process.returncode, serve.process.returncode) == (0, 0)
+
+
+async def test_a_worker_stops_while_the_database_hangs_in_the_middle_of_its_statement(
+    proxy: Proxy, db: psycopg.Connection[Any], dsn: str, tmp_path: Path
+) -> None:
+    settings = {"database_url": proxy.dsn, "data_dir": str(tmp_path)}
+    async with running(
+        "worker", log=tmp_path / "w.log", settings=settings, as_owner=True
+    ) as worker:
+        await worker.wait_for_log("working")
+        with psycopg.connect(dsn) as app:
+            app.execute("lock table tocsin_queue.procrastinate_jobs in access exclusive mode")
+            await until(lambda: db.execute(FETCHING).fetchone() == (True,))
+            proxy.freeze()
+        await worker.stop()
+    assert worker.process.returncode == 0

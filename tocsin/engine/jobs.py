@@ -95,7 +95,7 @@ class QueueApp(procrastinate.App):
                 worker.stop()  # type: ignore[no-untyped-call]
                 # its jobs end once the actors have given back what they hold
                 await engine.deliverer.stop()
-                # a task of the worker that a cancellation did not end would be waited for without end
+                # a statement that was sent before the database hung gets no response
                 await asyncio.wait({running}, timeout=_END_WITHIN)
                 if not running.done():
                     log.warning("worker did not end by itself")

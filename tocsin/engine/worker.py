@@ -81,37 +81,14 @@ async def running_engine(
     """
     dsn = settings.database_url
     assert dsn is not None
-    if (settings.smtp_servers or settings.vapid) and not settings.public_url:
-        raise SettingsError(
-            "TOCSIN_PUBLIC_URL is not set: links in mails and in pushes to browsers lead there, "
-            "such as https://notify.example.com."
-        )
-    pools = worker_pools(settings.max_connections)
     async with (
         _metrics(settings) as metrics,
-        _opened(Database(dsn, max_size=pools.other, availability=availability)) as database,
-        _opened(
-            Database(
-                dsn,
-                max_size=pools.deliveries,
-                good_for=1.0,
-                steady=True,
-                availability=availability,
-            )
-        ) as deliverer_database,
+        _databases(settings, dsn, availability) as (database, deliverer_database),
     ):
         await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
-        actors = {
-            name: actor
-            for name, actor in _actors(settings, deliverer_database, link_key).items()
-            if PROVIDERS[name].channel in channels
-        }
+        actors = _actors_of(channels, settings, deliverer_database, link_key)
         await offer_providers(database, actors)
-        if Channel.EMAIL in channels and "email" not in actors:
-            log.warning(
-                "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
-            )
         identity = new_identity("worker")
         deliverer = Deliverer(
             deliverer_database,
@@ -146,6 +123,41 @@ async def running_engine(
                 database,
                 Retention(settings.retention_days, settings.unread_retention_days),
             )
+
+
+@asynccontextmanager
+async def _databases(
+    settings: Settings, dsn: str, availability: Availability
+) -> AsyncIterator[tuple[Database, Database]]:
+    """Yields two pools: for all else, and for the statements of deliveries, which are the same all the time."""
+    pools = worker_pools(settings.max_connections)
+    other = Database(dsn, max_size=pools.other, availability=availability)
+    deliveries = Database(
+        dsn, max_size=pools.deliveries, good_for=1.0, steady=True, availability=availability
+    )
+    async with _opened(other), _opened(deliveries):
+        yield other, deliveries
+
+
+def _actors_of(
+    channels: Collection[Channel], settings: Settings, database: Database, link_key: bytes
+) -> dict[str, AnyActor]:
+    """Returns the actors of these channels; raises SettingsError."""
+    if (settings.smtp_servers or settings.vapid) and not settings.public_url:
+        raise SettingsError(
+            "TOCSIN_PUBLIC_URL is not set: links in mails and in pushes to browsers lead there, "
+            "such as https://notify.example.com."
+        )
+    actors = {
+        name: actor
+        for name, actor in _actors(settings, database, link_key).items()
+        if PROVIDERS[name].channel in channels
+    }
+    if Channel.EMAIL in channels and "email" not in actors:
+        log.warning(
+            "no provider for email: its deliveries are skipped with no_provider; set TOCSIN_SMTP_URL"
+        )
+    return actors
 
 
 @asynccontextmanager
