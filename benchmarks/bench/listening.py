@@ -55,6 +55,7 @@ def settle(owner: psycopg.Connection) -> None:
             """
         )
         owner.execute("delete from tocsin_queue.procrastinate_jobs where status = 'todo'")
+        owner.execute("delete from tocsin.lease")  # of the deliveries in these jobs
         owner.execute("select tocsin.wake()")
         rest = "select not exists (select from tocsin.event_queue) and not exists (select from tocsin.unread_delta)"
         return owner.execute(rest).fetchone() == (True,)
