@@ -44,7 +44,7 @@ from tocsin.http.observability import AccessLog, Metrics, RequestSummary, metric
 from tocsin.http.offload import Offload
 from tocsin.http.ops import ops_api, ops_page
 from tocsin.http.pages import assets, html, mail_links
-from tocsin.http.people import devices, inbox, preferences, stream
+from tocsin.http.people import devices, inbox, notification, preferences, stream
 from tocsin.http.people.stream import StreamMiddleware
 from tocsin.http.protocol import Connections, Limits, protocol_class
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
@@ -55,7 +55,7 @@ _BY_KEY = frozenset({"app", "operator"})
 _ROUTERS = [
     router
     for module in (
-        *(inbox, mail_links, preferences, stream, devices),
+        *(inbox, notification, mail_links, preferences, stream, devices),
         *(events, recipients, mail_events, targets),
         *(observability, assets, html, ops_page, ops_api),
     )

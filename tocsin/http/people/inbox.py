@@ -1,4 +1,4 @@
-"""A person's inbox: its lists and groups, one notification and its buttons, what is marked, archived and undone."""
+"""A person's inbox: its lists and groups, what is marked, archived and undone of many."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
-from tocsin.engine.explain.why import Explanation, explain
-from tocsin.engine.model import Badge, Invalid, NotFound
-from tocsin.engine.store import action as action_store
+from tocsin.engine.model import Badge, Invalid
 from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import group as group_store
 from tocsin.engine.store import notification as store
@@ -29,7 +27,6 @@ from tocsin.http.fields import (
     CursorText,
     EventTypeName,
     Limit,
-    RowId,
     Topic,
     page_links,
     read_cursor,
@@ -37,7 +34,7 @@ from tocsin.http.fields import (
     without_nulls,
 )
 from tocsin.http.middleware import COUNT_FAILED, COUNT_PATH
-from tocsin.http.openapi import get, noted
+from tocsin.http.openapi import get
 from tocsin.http.requests import Services
 
 PATH = "/api/notifications/"
@@ -410,107 +407,6 @@ async def change_inbox_preferences(
     )
 
 
-class ReadState(Struct, frozen=True, forbid_unknown_fields=True):
-    """Read, or put back to unread."""
-
-    read: bool = True
-
-
-class ArchiveState(Struct, frozen=True, forbid_unknown_fields=True):
-    """Out of the inbox, or back in it."""
-
-    archived: bool
-
-
-@get(PATH + "{notification_id:int}/")
-async def get_notification(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
-) -> Notification:
-    """Read one.
-
-    Also one that never was in the inbox, or was removed from it.
-    """
-    found = await store.get_notification(
-        services.database, request.auth.recipient_id, notification_id
-    )
-    return found.with_picture_of(services.settings.avatar_hosts)
-
-
-@patch(PATH + "{notification_id:int}/", opt=noted(fails=(409,)))
-async def set_archived(
-    request: PersonRequest,
-    services: NamedDependency[Services],
-    notification_id: RowId,
-    data: JSONBody[ArchiveState],
-) -> Notification:
-    """Archive one, or bring it back.
-
-    It is back as it was, read or unread. A 409 where it can't be in the inbox: it was cancelled or replaced.
-    """
-    change = archive_store.archive if data.archived else archive_store.unarchive
-    found = await change(services.database, request.auth.recipient_id, notification_id)
-    return found.with_picture_of(services.settings.avatar_hosts)
-
-
-@delete(PATH + "{notification_id:int}/")
-async def archive(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
-) -> None:
-    """Remove one from the inbox.
-
-    It leaves list and badge; by its id and in the list of archived ones it is still found.
-    """
-    await archive_store.archive(services.database, request.auth.recipient_id, notification_id)
-
-
-@patch(PATH + "{notification_id:int}/read/")
-async def mark_read(
-    request: PersonRequest,
-    services: NamedDependency[Services],
-    notification_id: RowId,
-    data: JSONBody[ReadState | None] = None,
-) -> Notification:
-    """Mark one read, or unread."""
-    found = await store.mark_read(
-        services.database,
-        request.auth.recipient_id,
-        notification_id,
-        read=(data or ReadState()).read,
-    )
-    return found.with_picture_of(services.settings.avatar_hosts)
-
-
-@get(PATH + "{notification_id:int}/why/")
-async def why(
-    request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
-) -> Explanation:
-    """Why did (not) this reach me?"""
-    decided = await store.why(
-        services.database, [notification_id], recipient_id=request.auth.recipient_id
-    )
-    if notification_id not in decided:
-        raise NotFound
-    return explain(decided[notification_id])
-
-
-@post(PATH + "{notification_id:int}/actions/{key:str}/", status_code=200)
-async def press_action(
-    request: PersonRequest,
-    services: NamedDependency[Services],
-    notification_id: RowId,
-    key: FromPath[str],
-) -> Notification:
-    """Press a button.
-
-    The first press counts, on whatever device, and marks the notification read. The same key again is a 200 too;
-    another key, or a notification that was cancelled, replaced or has expired, is a 409.
-    """
-    found = await action_store.press(
-        services.database, request.auth.recipient_id, notification_id, key
-    )
-    return found.with_picture_of(services.settings.avatar_hosts)
-
-
 ROUTERS = (
     people_router(
         "Inbox",
@@ -522,14 +418,8 @@ ROUTERS = (
         mark_seen,
         unread_by_category,
         me,
-        press_action,
         mark_group_read,
         archive_group,
-        get_notification,
-        set_archived,
-        archive,
-        mark_read,
-        why,
     ),
     people_router("Preferences", get_inbox_preferences, change_inbox_preferences),
 )
