@@ -350,9 +350,9 @@ async def test_what_a_job_hands_back_during_an_outage_is_due_when_it_is_over(
     assert due.fetchone() == (True,)
 
 
-FETCHING = """
+WAITING = """
     select exists (
-        select from pg_stat_activity a where a.wait_event_type = 'Lock' and a.query like '%fetch_job%'
+        select from pg_stat_activity a where a.wait_event_type = 'Lock' and strpos(a.query, %s) > 0
     )
 """
 
@@ -391,7 +391,28 @@ async def test_a_worker_stops_while_the_database_hangs_in_the_middle_of_its_stat
         await worker.wait_for_log("working")
         with psycopg.connect(dsn) as app:
             app.execute("lock table tocsin_queue.procrastinate_jobs in access exclusive mode")
-            await until(lambda: db.execute(FETCHING).fetchone() == (True,))
+            await until(lambda: db.execute(WAITING, ("fetch_job",)).fetchone() == (True,))
             proxy.freeze()
         await worker.stop()
     assert worker.process.returncode == 0
+
+
+async def test_an_idle_service_notices_a_database_that_hangs_in_the_middle_of_its_report(
+    proxy: Proxy, db: psycopg.Connection[Any], dsn: str, tmp_path: Path
+) -> None:
+    settings = {
+        "database_url": proxy.dsn,
+        "data_dir": str(tmp_path),
+        "public_url": "https://notify.example",
+        "jwt_secret": SECRET,
+        "port": str(free_port()),
+    }
+    async with running("serve", log=tmp_path / "s.log", settings=settings, as_owner=True) as serve:
+        await serve.wait_for_log("listening")
+        with psycopg.connect(dsn) as app:
+            app.execute("lock table tocsin.process in access exclusive mode")
+            await until(lambda: db.execute(WAITING, ("report_process",)).fetchone() == (True,))
+            proxy.freeze()
+        await serve.wait_for_log("database unavailable")
+        await serve.stop()
+    assert serve.process.returncode == 0

@@ -35,6 +35,7 @@ _SQL = load("installation")
 _BATCH = 1000  # rows of one statement of a clean-up, so that no lock is held long
 _WEBHOOKS_KEPT = timedelta(days=14)  # messages to app webhooks, for replays
 _RETRY = 0.2  # seconds until a report is retried
+_REPORT_WITHIN = 5.0  # seconds, after which the database counts as lost
 
 log = structlog.get_logger("tocsin.report")
 
@@ -254,12 +255,22 @@ async def keep_reporting(
 
 
 async def _report(database: Database, identity: Identity, report: ProcessReport) -> bool:
-    """Returns whether the report was written, or need not be retried at once."""
+    """Returns whether the report was written, or need not be retried at once.
+
+    A statement that was sent before the database hung gets no response, and an idle process sends no other.
+    """
+    reporting = asyncio.create_task(report_process(database, identity, report))
     try:
-        await report_process(database, identity, report)
+        await asyncio.wait({reporting}, timeout=_REPORT_WITHIN)
+        if not reporting.done():
+            database.availability.report_lost(broken=False)
+            return False
+        reporting.result()
     except (Unavailable, Conflict):
         return False
     except Exception:
         # a bug, or a schema in the middle of an upgrade: nothing else of this process depends on it
         log.exception("not reported")
+    finally:
+        reporting.cancel()
     return True
