@@ -15,7 +15,7 @@ import pytest
 from front import PREFIX, Front
 from host_site import *  # noqa: F403 - fixtures
 from host_site import PHONE, TIMEOUT, take_picture, until_ready, violations
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.support.run_folder import run_folder
 from tests.support.services import LONGEST, free_port
@@ -56,6 +56,9 @@ def url() -> Iterator[str]:
         yield front.origin + PREFIX
 
 
+_HAS_COUNTED = "side => typeof document.querySelector(`.panel.${side} tocsin-bell`).count === 'number'"
+
+
 class Demo:
     """The page, and the violations of its policy."""
 
@@ -69,7 +72,7 @@ class Demo:
     def open(self, people: str = "left=alice&right=bob") -> None:
         self.page.goto(f"{self.url}/dev/?{people}")
         for side in ("left", "right"):
-            expect(self.panel(side).locator("tocsin-bell")).not_to_have_js_property("count", None)
+            self.page.wait_for_function(_HAS_COUNTED, arg=side)
         expect(self.page.locator(".clock").first).not_to_be_empty()
 
     def panel(self, side: str) -> Locator:
@@ -246,6 +249,18 @@ def test_others_may_sit_down(demo: Demo) -> None:
     expect(demo.panel("right")).to_have_attribute("data-person", "bob")
     demo.press("left", "recognition.received")
     assert demo.steps()["Inbox"] == "done"
+
+
+def test_a_press_before_the_bells_have_counted_is_seen_to_arrive(demo: Demo) -> None:
+    held: list[Route] = []
+    demo.page.route("**/api/**", lambda route: held.append(route))
+    demo.page.goto(f"{demo.url}/dev/?left=carol&right=bob")
+    demo.panel("left").locator("[data-event-type='recognition.received']").click()
+    demo.page.wait_for_timeout(500)  # the notification is created meanwhile, if nothing waits
+    demo.page.unroute("**/api/**")  # what is held goes on
+    assert held
+    expect(demo.page.locator("#trace li").first).to_be_visible()
+    expect(demo.page.locator("#trace .waiting")).to_have_count(0)
 
 
 def test_the_settings_page_is_one_click_away(demo: Demo) -> None:

@@ -8,6 +8,7 @@ import { Trace } from "./trace.js";
 
 const CALM = 1000; // milliseconds between two looks at phones and mails
 const EAGER = 120; // while something is on its way
+const COUNTED_WITHIN = 5000; // a press right after the page's load waits for the bell's first count, to see it rise
 
 const trace = new Trace(document.getElementById("trace"));
 const panels = [...document.querySelectorAll(".panel")].map((element) => new Panel(element));
@@ -25,6 +26,8 @@ let wake = () => {};
 async function act(panel, eventType, words) {
   const other = panels.find((each) => each.person === panel.other);
   trace.begin(`${panel.name}: ${words}`);
+  await Promise.race([other.counted, new Promise((resolve) => setTimeout(resolve, COUNTED_WITHIN))]);
+  trace.start();
   try {
     const sent = { event_type: eventType, me: panel.person, you: other.person };
     const response = await fetch("events/", {

@@ -14,6 +14,7 @@ export class Panel {
       this.bell.hide();
       this.open(event.detail);
     });
+    this.counted = new Promise((resolve) => this.bell.addEventListener("tocsin:count", resolve, { once: true }));
     this.bell.addEventListener("tocsin:count", ({ detail }) => this.onnotification(detail.count));
     for (const button of element.querySelectorAll(".act")) {
       const words = button.firstChild.textContent.trim();

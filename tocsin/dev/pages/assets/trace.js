@@ -15,6 +15,7 @@ export class Trace {
     this.line = element.querySelector("p");
     this.list = element.querySelector("ul");
     this.steps = new Map();
+    this.counts = new Map(); // of each person's bell
     this.began = 0;
   }
 
@@ -26,11 +27,15 @@ export class Trace {
 
   begin(words) {
     this.words = words;
-    this.began = performance.now();
-    this.counts = this.counts ?? new Map();
+    this.start();
     this.steps.clear();
     this.list.replaceChildren();
     this.line.textContent = words;
+  }
+
+  /** From here on it is measured how long each channel takes. */
+  start() {
+    this.began = performance.now();
   }
 
   failed(why) {
@@ -56,8 +61,8 @@ export class Trace {
 
   /** A bell moved; it may have done so before the response came. */
   counted(person, count) {
-    const before = this.counts?.get(person);
-    (this.counts ??= new Map()).set(person, count);
+    const before = this.counts.get(person);
+    this.counts.set(person, count);
     if (before === undefined || count <= before) return;
     this.countedAt = performance.now();
     if (person === this.other?.person) this.done("in_app", this.countedAt - this.began);
