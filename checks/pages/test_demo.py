@@ -56,7 +56,9 @@ def url() -> Iterator[str]:
         yield front.origin + PREFIX
 
 
-_HAS_COUNTED = "side => typeof document.querySelector(`.panel.${side} tocsin-bell`).count === 'number'"
+_HAS_COUNTED = (
+    "side => typeof document.querySelector(`.panel.${side} tocsin-bell`).count === 'number'"
+)
 
 
 class Demo:
@@ -253,7 +255,11 @@ def test_others_may_sit_down(demo: Demo) -> None:
 
 def test_a_press_before_the_bells_have_counted_is_seen_to_arrive(demo: Demo) -> None:
     held: list[Route] = []
-    demo.page.route("**/api/**", lambda route: held.append(route))
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    demo.page.route("**/api/**", hold)
     demo.page.goto(f"{demo.url}/dev/?left=carol&right=bob")
     demo.panel("left").locator("[data-event-type='recognition.received']").click()
     demo.page.wait_for_timeout(500)  # the notification is created meanwhile, if nothing waits
