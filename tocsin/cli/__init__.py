@@ -10,6 +10,7 @@ import click
 from tocsin.cli import administration, services
 from tocsin.cli.imports import import_group
 from tocsin.cli.templates import templates
+from tocsin.cli.top import top
 
 
 class _Commands(click.Group):
@@ -67,6 +68,7 @@ COMMANDS = (
     *administration.COMMANDS,
     import_group,
     templates,
+    top,
 )
 for command in COMMANDS:
     main.add_command(command)

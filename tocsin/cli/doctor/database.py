@@ -321,14 +321,18 @@ async def check_publications(examination: Examination) -> Iterable[Finding]:
 
 async def check_connections(examination: Examination) -> Iterable[Finding]:
     """Checks whether the server has room for the services."""
-    row = await examination.database.row(FreeConnections, _SQL["connections"])
-    assert row is not None
+    row = await free_connections(examination.database)
     running = (
         {each.kind for each in await processes(examination.database) if not each.silent}
         if examination.migrated
         else set()
     )
     return [judge_connections(row, running, examination.settings.max_connections)]
+
+
+async def free_connections(database: Database) -> FreeConnections:
+    """Returns how many connections are open and possible."""
+    return await database.one(FreeConnections, _SQL["connections"])
 
 
 def judge_connections(row: FreeConnections, running: set[str], most: int | None = None) -> Finding:
