@@ -155,6 +155,10 @@ faults: $(VENV)/.dev ## real processes under faults from a seed: SEED=7, or SEED
 faults-short: $(VENV)/.dev ## the fault runner with three fixed seeds
 	@exec $(PY) -m faults --short --jobs 2
 
+drill-pooler: $(VENV)/.dev ## PgBouncer in transaction mode for apps and services, killed under load; two minutes; installs what is missing
+	@tools/debian.sh pgbouncer=pgbouncer
+	@exec $(PY) -m drills.pooler $(ARGS)
+
 mutants: mutants-pure mutants-edits ## small faults in the code, each of which a test has to notice; half an hour
 
 mutants-pure: $(VENV)/.dev build/mutants/.installed ## mutants by mutmut, in the pure modules; ARGS='"*retry*"' picks some

@@ -7,14 +7,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psycopg
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from faults.load import SECRET, new_client
 from faults.processes import Service, Supervisor, ends_with_parent
@@ -23,15 +23,20 @@ from faults.server import OWNER, Pair, Server, free_port
 START_SECONDS = 120.0
 
 
-class Stage(Struct):
-    """The running parts: a database, far ends, our processes."""
+class Running(Struct):
+    """Far ends and our processes, on a database."""
 
-    folder: Path
-    server: Server
     far_ends: subprocess.Popen[str]
     services: list[Service]
     supervisor: Supervisor
     ports: list[int]
+
+
+class Stage(Running):
+    """The running parts: a database, far ends, our processes."""
+
+    folder: Path
+    server: Server
 
     def dsn(self) -> str:
         return self.server.url(OWNER)
@@ -54,20 +59,41 @@ async def staged(
         server = kind(folder / "disk" / "database", free_port(), template)
         stack.callback(server.end)
         await asyncio.to_thread(server.start)
+        dsn = server.url(OWNER)
+        running = await stack.enter_async_context(
+            serving(folder, dsn, workers=workers, serves=serves, seed=seed, delay=delay)
+        )
+        yield Stage(**structs.asdict(running), folder=folder, server=server)
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    dsn: str,
+    *,
+    workers: int,
+    serves: int,
+    seed: int = 0,
+    delay: float = 0.0,
+    more: Mapping[str, str] | None = None,
+) -> AsyncIterator[Running]:
+    """Starts far ends and our processes, with `more` settings, on a database that runs; ends them with the block."""
+    async with AsyncExitStack() as stack:
         far_ends, settings = start_far_ends(folder, workers, seed, delay)
         stack.callback(far_ends.wait)
         stack.callback(far_ends.kill)
         ports = [free_port() for _ in range(serves)]
-        services = make_services(folder, server.url(OWNER), ports, settings)
+        services = make_services(folder, dsn, ports, settings)
         supervisor = Supervisor(services)
         for service in services:
+            service.settings |= more or {}
             service.start()
         stack.push_async_callback(stop_all, services)
         supervising = asyncio.create_task(supervisor.run())
         stack.callback(supervising.cancel)
         await until(lambda: all_ready(ports), START_SECONDS)
-        await until(lambda: offered(server.url(OWNER), workers), START_SECONDS)
-        yield Stage(folder, server, far_ends, services, supervisor, ports)
+        await until(lambda: offered(dsn, workers), START_SECONDS)
+        yield Running(far_ends, services, supervisor, ports)
 
 
 def make_services(

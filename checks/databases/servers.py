@@ -139,13 +139,13 @@ def standby(of: Server, data: Path, *settings: str, accepting: bool = True) -> I
 
 
 @contextmanager
-def pgbouncer(of: Server, mode: str, folder: Path) -> Iterator[int]:
+def pgbouncer(of: Server, mode: str, folder: Path, user: str = OWNER) -> Iterator[int]:
     """Runs a PgBouncer in front of a server, with only the mode of its pools set; yields its port."""
     port, run_as = free_port(), unprivileged_user()
     folder.mkdir(exist_ok=True)
     settings = folder / "pgbouncer.ini"
     settings.write_text(
-        f"[databases]\n* = host=127.0.0.1 port={of.port} user={OWNER}\n"
+        f"[databases]\n* = host=127.0.0.1 port={of.port} user={user}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
         f"auth_type = any\npool_mode = {mode}\n"
     )

@@ -11,10 +11,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from servers import NEWEST, OWNER, Server, pgbouncer, server, standby
 
-from tests.support.database_flow import run_flow
+from tests.support.database_flow import HOSTILE, run_flow, set_on_database
 from tests.support.doctor import find
 from tests.support.run_folder import run_folder
-from tests.support.services import SECRET
+from tests.support.services import SECRET, SERVICE_LOGIN, service_dsn
 from tocsin.migrate import migrate
 
 
@@ -45,10 +45,11 @@ def empty(newest: Server) -> Iterator[str]:
         yield found
 
 
-def refusal(command: str, dsn: str, folder: Path) -> str:
+def refusal(command: str, dsn: str, folder: Path, pooler: str = "") -> str:
     """Returns the complete output of a command that exits with status 1."""
     settings = {
         "database_url": dsn,
+        "pooler_url": pooler,
         "public_url": "https://n.example",
         "jwt_secret": SECRET,
         "data_dir": str(folder),
@@ -89,6 +90,30 @@ async def test_an_app_may_call_through_a_pooler_in_transaction_mode(
 ) -> None:
     with pgbouncer(newest, "transaction", folder / "app") as port:
         await run_flow(dsn, tmp_path, app_dsn=make_conninfo(dsn, port=port))
+
+
+async def test_the_pools_of_services_may_be_those_of_a_pooler_in_transaction_mode(
+    newest: Server, dsn: str, folder: Path, tmp_path: Path
+) -> None:
+    services = service_dsn(dsn)
+    set_on_database(dsn, HOSTILE)
+    with pgbouncer(newest, "transaction", folder / "services", SERVICE_LOGIN) as port:
+        await run_flow(
+            dsn,
+            tmp_path,
+            ("default_transaction_read_only = off", "client_encoding = utf8"),
+            pooler=make_conninfo(services, port=port),
+        )
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_pooler_that_leads_elsewhere_is_refused(
+    newest: Server, dsn: str, empty: str, folder: Path, tmp_path: Path, command: str
+) -> None:
+    with pgbouncer(newest, "transaction", folder / f"elsewhere-{command}") as port:
+        line = refusal(command, dsn, tmp_path, make_conninfo(empty, port=port))
+    assert line.count("\n") == 1
+    assert "TOCSIN_POOLER_URL leads to another database" in line
 
 
 @pytest.mark.parametrize("command", ["serve", "worker", "migrate"])

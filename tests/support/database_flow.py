@@ -83,8 +83,11 @@ def migrate_anew(dsn: str) -> None:
 class Installation:
     """A running `serve` and `worker` on a database, and its mails; of `program`, or else of this environment."""
 
-    def __init__(self, dsn: str, folder: Path, program: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, dsn: str, folder: Path, program: tuple[str, ...] = (), pooler: str = ""
+    ) -> None:
         self.dsn = dsn
+        self.pooler = pooler
         self.folder = folder
         self.program = program
         self.port = free_port()
@@ -96,6 +99,7 @@ class Installation:
         mailbox = await self._stack.enter_async_context(mail_catcher(self.folder / "mails"))
         self.settings = {
             "database_url": self.dsn,
+            "pooler_url": self.pooler,
             "smtp_url": mailbox.url,
             "host": "127.0.0.1",
             "port": str(self.port),
@@ -153,9 +157,10 @@ async def run_flow(
     *,
     app_dsn: str | None = None,
     program: tuple[str, ...] = (),
+    pooler: str = "",
 ) -> None:
     """Runs the flow; the app's own session has what the database set, but for `app_settings` (`name = value`)."""
-    async with Installation(dsn, folder, program) as tocsin:
+    async with Installation(dsn, folder, program, pooler) as tocsin:
         await asyncio.gather(*(until_ready(tocsin), _leading(tocsin)))
         with psycopg.connect(app_dsn or dsn) as app:
             for setting in app_settings:

@@ -60,7 +60,9 @@ def serve(dev: bool) -> None:
         raise SettingsError(
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
-    asyncio.run(check_start(database_url(settings), wait=settings.database_wait))
+    asyncio.run(
+        check_start(database_url(settings), settings.pooler_url, wait=settings.database_wait)
+    )
     extra_routes = _dev_routes() if dev else ()
     start = partial(
         run_server, settings, extra_routes=extra_routes, development_key=development_key

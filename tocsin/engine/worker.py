@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -131,10 +132,9 @@ async def _databases(
 ) -> AsyncIterator[tuple[Database, Database]]:
     """Yields two pools: for all else, and for the statements of deliveries, which are the same all the time."""
     pools = worker_pools(settings.max_connections)
-    other = Database(dsn, max_size=pools.other, availability=availability)
-    deliveries = Database(
-        dsn, max_size=pools.deliveries, good_for=1.0, steady=True, availability=availability
-    )
+    to_database = partial(Database, dsn, pooler=settings.pooler_url, availability=availability)
+    other = to_database(max_size=pools.other)
+    deliveries = to_database(max_size=pools.deliveries, good_for=1.0, steady=True)
     async with _opened(other), _opened(deliveries):
         yield other, deliveries
 

@@ -79,7 +79,7 @@ def create_app(
     With a `development_key` it also accepts tokens signed with that, and only calls to names of this machine.
     """
     metrics = metrics or Metrics()
-    offload = Offload(settings, database.dsn)
+    offload = Offload(settings, database.dsn, pooler=database.pooler)
     links = Links(settings.public_url or "", link_key)
     shared = {
         "services": Services(settings, database, hub, links, ReadinessCheck(database)),
@@ -242,7 +242,11 @@ async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHu
 
     if settings.database_url is None:
         raise ValueError("there is no TOCSIN_DATABASE_URL")
-    database = Database(settings.database_url, max_size=serve_pool(settings.max_connections))
+    database = Database(
+        settings.database_url,
+        pooler=settings.pooler_url,
+        max_size=serve_pool(settings.max_connections),
+    )
     await database.open()
     hub = BadgeHub(database, avatar_hosts=settings.avatar_hosts)
     await hub.start()

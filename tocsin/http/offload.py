@@ -42,6 +42,7 @@ class Setup(Struct, frozen=True):
     """The first frame: what the process needs to know."""
 
     database_url: str
+    pooler_url: str | None
     log_format: str
     log_level: str
 
@@ -64,9 +65,16 @@ class Result(Struct, frozen=True):
 class Offload:
     """The subprocess of one HTTP process, started when it is first needed."""
 
-    def __init__(self, settings: Settings, database_url: str, *, idle: float = _IDLE) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database_url: str,
+        *,
+        pooler: str | None = None,
+        idle: float = _IDLE,
+    ) -> None:
         self._idle_after = idle
-        self._setup = Setup(database_url, settings.log_format, str(settings.log_level))
+        self._setup = Setup(database_url, pooler, settings.log_format, str(settings.log_level))
         self._turns = asyncio.Semaphore(CONCURRENT)
         self._waiting = 0
         self._starting = asyncio.Lock()

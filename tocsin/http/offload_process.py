@@ -44,7 +44,7 @@ async def _serve(descriptor: int) -> None:
     _, encoded, _ = await read_frame(reader)
     setup = msgspec.msgpack.decode(encoded, type=Setup)
     configure_logs(Settings(log_format=setup.log_format, log_level=setup.log_level))  # type: ignore[arg-type]
-    database = _LazyDatabase(setup.database_url)
+    database = _LazyDatabase(setup.database_url, setup.pooler_url)
     calls = set()
     while True:
         number, encoded, body = await read_frame(reader)
@@ -57,8 +57,8 @@ async def _serve(descriptor: int) -> None:
 class _LazyDatabase:
     """The database, opened with the first call."""
 
-    def __init__(self, dsn: str) -> None:
-        self._database = Database(dsn, max_size=CONCURRENT)
+    def __init__(self, dsn: str, pooler: str | None) -> None:
+        self._database = Database(dsn, pooler=pooler, max_size=CONCURRENT)
         self._opening = asyncio.Lock()
         self._is_open = False
 

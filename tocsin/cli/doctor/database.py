@@ -227,7 +227,7 @@ async def _write(database: Database, migrated: bool) -> float:
     """Seconds that a commit takes, after a write that is rolled back."""
     async with database.session() as session:
         if migrated:
-            async with session.connection.transaction(force_rollback=True):
+            async with session.transaction(force_rollback=True):
                 await session.run(_SQL["write"])
         started = time.perf_counter()
         await session.value(_SQL["begin_write"])

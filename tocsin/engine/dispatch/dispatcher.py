@@ -93,7 +93,7 @@ class Dispatcher:  # pragma: no mutate block
                         badges = BadgeAnnouncer(
                             working, pushes=self._badge_pushes, on_announced=self._on_announced
                         )
-                        await Leader(listening, working, badges).lead()
+                        await self._lead(Leader(listening, working, badges))
             except Unavailable as error:
                 if self.leading:
                     log.info("no longer leading", reason=str(error))
@@ -109,9 +109,25 @@ class Dispatcher:  # pragma: no mutate block
                 if self._on_announced is not None:
                     self._on_announced(0, ())  # another backend may get this one's process id
 
+    async def _lead(self, leader: Leader) -> None:
+        """Leads, until a pooler is lost: without it no worker writes an outcome, so no lease may end (ADR 0088)."""
+        leading = asyncio.create_task(leader.lead())
+        lost = asyncio.create_task(self._availability.pooler_lost())
+        try:
+            await asyncio.wait({leading, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if not leading.done():
+                raise Unavailable("the pooler can't be reached")
+            leading.result()
+        finally:
+            leading.cancel()
+            lost.cancel()
+            await asyncio.gather(leading, lost, return_exceptions=True)
+
     async def _win_election(self, session: LeaderSession) -> None:
         silent_at = time.monotonic() + _REMIND
+        await self._availability.wait()
         while not await session.try_lead(_SILENT):
+            await self._availability.wait()
             await asyncio.sleep(_ELECTION)
             if time.monotonic() > silent_at:
                 silent_at += _REMIND

@@ -77,13 +77,15 @@ log = structlog.get_logger("tocsin.database")
 
 
 class Availability:
-    """Knows whether the database at `dsn` can be reached and written to.
+    """Knows whether the database at `dsn` can be reached and written to, and so can `pooler`, if there is one.
 
     It is taken as available until a lost connection is reported; then this tries to connect until that works.
     """
 
-    def __init__(self, dsn: str) -> None:
+    def __init__(self, dsn: str, pooler: str | None = None) -> None:
         self._dsn = dsn
+        self._pooler = pooler
+        self._pooler_lost = asyncio.Event()
         self._available = asyncio.Event()
         self._available.set()
         self._probed = asyncio.Event()  # since a connection was lost
@@ -110,6 +112,10 @@ class Availability:
     async def wait(self) -> None:
         """Waits until the database is available, however long that takes."""
         await self._available.wait()
+
+    async def pooler_lost(self) -> None:
+        """Waits until the pooler can't be reached while the database itself can."""
+        await self._pooler_lost.wait()
 
     async def require(self) -> None:
         """Raises Unavailable where the last attempt to connect failed; waits for one that is under way first."""
@@ -146,9 +152,7 @@ class Availability:
 
     async def _attempt(self, broken: bool) -> str | None:
         """Returns why an attempt to connect failed; None if it worked. A slow one fails for callers, but continues."""
-        attempt = asyncio.create_task(
-            probe(self._dsn, then=self.on_return if self.reason else None)
-        )
+        attempt = asyncio.create_task(self._probe_each())
         try:
             done, _ = await asyncio.wait({attempt}, timeout=_PROBE_WITHIN)
             if not done and broken:
@@ -157,6 +161,16 @@ class Availability:
             return None if reason and any(words in reason for words in _FULL) else reason
         finally:
             attempt.cancel()
+
+    async def _probe_each(self) -> str | None:
+        """Returns why the database or its pooler can't be used; None: both can."""
+        if self._pooler is not None:
+            if reason := await probe(self._pooler):
+                if await probe(self._dsn) is None:
+                    self._pooler_lost.set()
+                return f"the pooler: {reason}"
+            self._pooler_lost.clear()
+        return await probe(self._dsn, then=self.on_return if self.reason else None)
 
     def _note(self, reason: str) -> None:
         """Notes the reason why the database is unavailable; empty: it is available."""
@@ -226,7 +240,7 @@ def connect(dsn: str, *, autocommit: bool = False) -> Connection:
     """Returns a connection with the settings that our statements rely on, whatever the database and the role set."""
     connection = psycopg.connect(dsn, autocommit=True, connect_timeout=3)
     try:
-        connection.execute(_SQL["configure_session"])
+        connection.execute(_SQL["configure_session"], {"local": False})
         connection.execute(_SQL["configure_direct_session"])
         connection.autocommit = autocommit
     except BaseException:
@@ -252,7 +266,8 @@ def find_fault(dsn: str) -> str | None:
         if _shares_sessions(connection, dsn):
             return (
                 "TOCSIN_DATABASE_URL is a connection pooler in transaction mode, where LISTEN does not work: "
-                "connect to PostgreSQL directly, or set pool_mode=session for this database."
+                "connect to PostgreSQL directly (TOCSIN_POOLER_URL is for the pooler), "
+                "or set pool_mode=session for this database."
             )
         if _is_unreleased(connection):
             return _UNRELEASED

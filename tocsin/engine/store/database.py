@@ -7,13 +7,20 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from typing import Any, LiteralString, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
-from psycopg import AsyncCursor
+from psycopg import AsyncCursor, IsolationLevel
+from psycopg.pq import TransactionStatus
 from psycopg.rows import BaseRowFactory, RowMaker, args_row, kwargs_row, scalar_row, tuple_row
 from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
@@ -47,6 +54,7 @@ T = TypeVar("T")
 MakeRow = Callable[..., T]
 
 _SQL = load("session")
+_LASTING, _LOCAL = {"local": False}, {"local": True}  # until the session or the transaction ends
 # Conflicts of two transactions: the next try mostly succeeds.
 _PASSING = (
     psycopg.errors.LockNotAvailable,
@@ -138,6 +146,58 @@ class Session(Queries):
             async with self.connection.cursor(row_factory=rows) as cursor:
                 yield cursor
 
+    def statement(self) -> AbstractAsyncContextManager[None]:
+        """Returns what surrounds a statement that is run without a cursor."""
+        return nullcontext()
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, snapshot: bool = False, force_rollback: bool = False
+    ) -> AsyncIterator[Session]:
+        """Yields a transaction; with `snapshot` all its statements read one and the same (and it may not write)."""
+        async with self.connection.transaction(force_rollback=force_rollback):
+            if snapshot:
+                await self.connection.execute(_SQL["use_snapshot"])
+            yield self
+
+
+class SharedSession(Session):
+    """Statements through a pooler in transaction mode, which may run each transaction in another session.
+
+    So each statement is a transaction, and each transaction sets what statements rely on.
+    """
+
+    def __init__(self, connection: psycopg.AsyncConnection[Any], search_path: str | None) -> None:
+        super().__init__(connection)
+        self._search_path = search_path
+
+    @asynccontextmanager
+    async def cursor(self, rows: BaseRowFactory[T]) -> AsyncIterator[AsyncCursor[T]]:
+        """Yields a cursor for one statement."""
+        async with self.statement(), super().cursor(rows) as cursor:
+            yield cursor
+
+    @asynccontextmanager
+    async def statement(self) -> AsyncIterator[None]:
+        """Opens a transaction, unless one is open."""
+        if self.connection.info.transaction_status == TransactionStatus.INTRANS:
+            yield
+            return
+        async with self.transaction():
+            yield
+
+    @asynccontextmanager
+    async def transaction(
+        self, *, snapshot: bool = False, force_rollback: bool = False
+    ) -> AsyncIterator[Session]:
+        """Yields a transaction with the settings that statements rely on."""
+        async with super().transaction(snapshot=snapshot, force_rollback=force_rollback):
+            await self.connection.execute(_SQL["configure_session"], _LOCAL)
+            if self._search_path is not None:
+                path = {"search_path": self._search_path, **_LOCAL}
+                await self.connection.execute(_SQL["use_search_path"], path)
+            yield self
+
 
 class Database(Queries):
     """The pool of one process; each call of its own is one autocommitted statement.
@@ -149,12 +209,14 @@ class Database(Queries):
     would plan it eleven times before it sees that its plan is always the same.
 
     `availability` is shared by all that one process opens to the same database; `search_path` is for another's tables.
+    `pooler` is the address of a pooler in transaction mode, where the pool connects in place of `dsn`.
     """
 
     def __init__(
         self,
         dsn: str,
         *,
+        pooler: str | None = None,
         max_size: int = 10,
         good_for: float = 0.0,
         steady: bool = False,
@@ -162,7 +224,8 @@ class Database(Queries):
         search_path: str | None = None,
     ) -> None:
         self.dsn = dsn
-        self.availability = availability or Availability(dsn)
+        self.pooler = pooler
+        self.availability = availability or Availability(dsn, pooler)
         self._owns_availability = availability is None
         self._max_size = max_size
         self._good_for = good_for
@@ -190,7 +253,7 @@ class Database(Queries):
 
     def _new_pool(self) -> Pool:
         return AsyncConnectionPool(
-            self.dsn,
+            self.pooler or self.dsn,
             min_size=1,
             max_size=self._max_size,
             timeout=_FREE_WITHIN,
@@ -198,7 +261,8 @@ class Database(Queries):
             reconnect_timeout=1.0,
             kwargs={
                 "autocommit": True,
-                "prepare_threshold": 0 if self._steady else 5,
+                # a prepared statement is part of a session
+                "prepare_threshold": None if self.pooler else 0 if self._steady else 5,
                 **KEEPALIVES,
             },
             configure=self._configure,
@@ -207,12 +271,18 @@ class Database(Queries):
         )
 
     async def _configure(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        await connection.execute(_SQL["configure_session"])
         set_json_loads(_from_json, connection)
+        if self.pooler is not None:
+            await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
+            await connection.set_read_only(False)
+            await connection.set_deferrable(False)
+            return
+        await connection.execute(_SQL["configure_session"], _LASTING)
         if self._steady:
             await connection.execute(_SQL["configure_generic_plans"])
         if self._search_path is not None:
-            await connection.execute(_SQL["use_search_path"], {"search_path": self._search_path})
+            path = {"search_path": self._search_path, **_LASTING}
+            await connection.execute(_SQL["use_search_path"], path)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[Session]:
@@ -220,7 +290,7 @@ class Database(Queries):
         pool, connection = await self._connection()
         try:
             with expected_failures():
-                yield Session(connection)
+                yield self._session_on(connection)
         except Unavailable as error:
             read_only = isinstance(error.__cause__, psycopg.errors.ReadOnlySqlTransaction)
             if connection.closed or read_only:
@@ -228,6 +298,11 @@ class Database(Queries):
             raise
         finally:
             await pool.putconn(connection)
+
+    def _session_on(self, connection: psycopg.AsyncConnection[Any]) -> Session:
+        if self.pooler is None:
+            return Session(connection)
+        return SharedSession(connection, self._search_path)
 
     async def _connection(self) -> tuple[Pool, psycopg.AsyncConnection[Any]]:
         """Returns a connection that works, and its pool."""
@@ -307,9 +382,7 @@ class Database(Queries):
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncIterator[Session]:
         """Yields a transaction; with `snapshot` all its statements read one and the same (and it may not write)."""
-        async with self.session() as session, session.connection.transaction():
-            if snapshot:
-                await session.run("set transaction isolation level repeatable read read only")
+        async with self.session() as session, session.transaction(snapshot=snapshot):
             yield session
 
     @asynccontextmanager
@@ -324,7 +397,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
     with expected_failures():
         connection = await connect_async(dsn)
         try:
-            await connection.execute(_SQL["configure_session"])
+            await connection.execute(_SQL["configure_session"], _LASTING)
             await connection.execute(_SQL["configure_direct_session"])
         except BaseException:
             await connection.close()

@@ -183,7 +183,7 @@ async def preview(
 ) -> Previewed:
     """Returns what would be decided if it were created now; stores nothing. Raises Invalid."""
     now = structs.replace(event, send_at=None)
-    async with database.session() as session, session.connection.transaction(force_rollback=True):
+    async with database.session() as session, session.transaction(force_rollback=True):
         created = await _create_event(session, caller, now, people, None)
         event_id = created.event_id
         return Previewed(

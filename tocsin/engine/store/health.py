@@ -134,8 +134,8 @@ class ReadinessCheck:
         return f"No process has led for {unled_for:.0f} s: badges and deliveries are not updated. {blocking}".strip()
 
 
-async def check_start(dsn: str, *, wait: float) -> None:
-    """Raises NotReady, in one line, where a service can't start on this database.
+async def check_start(dsn: str, pooler: str | None = None, *, wait: float) -> None:
+    """Raises NotReady, in one line, where a service can't start on this database, or through this pooler.
 
     Waits up to `wait` seconds for one that can't be reached yet, that is starting or recovering.
     """
@@ -143,7 +143,8 @@ async def check_start(dsn: str, *, wait: float) -> None:
     while True:
         await _wait_for_database(dsn, wait, deadline)
         try:
-            return await _check_start(dsn)
+            await _check_start(dsn)
+            return await _check_pooler(dsn, pooler, deadline)
         except psycopg.Error as error:
             reason = " ".join(str(error).split())
             lost_again = isinstance(error, psycopg.OperationalError) and _may_come(reason)
@@ -171,6 +172,25 @@ async def _check_start(dsn: str) -> None:
     if found == (True,):
         cure = "use a login that is granted tocsin_service"
         log.warning("connected to the database as a superuser", role=role, cure=cure)
+
+
+async def _check_pooler(dsn: str, pooler: str | None, deadline: float) -> None:
+    """Raises NotReady where the pooler can't be reached by the deadline, or leads to another database."""
+    if pooler is None:
+        return
+    while reason := await probe(pooler):
+        if not _may_come(reason) or time.monotonic() >= deadline:
+            raise NotReady(f"TOCSIN_POOLER_URL can't be reached: {reason}")
+        await asyncio.sleep(_AGAIN)
+    found = []
+    for address in (dsn, pooler):
+        connection = await psycopg.AsyncConnection.connect(address, prepare_threshold=None)
+        async with connection:
+            found.append(await (await connection.execute(_SQL["which_database"])).fetchone())
+    if found[0] != found[1]:
+        raise NotReady(
+            "TOCSIN_POOLER_URL leads to another database, or another role, than TOCSIN_DATABASE_URL."
+        )
 
 
 async def run_service(run: Callable[[], Awaitable[None]], *, wait: float) -> None:

@@ -58,7 +58,7 @@ class QueuePool:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
         """Yields a connection for one query; raises Unavailable."""
-        async with self._database.session() as session:
+        async with self._database.session() as session, session.statement():
             yield session.connection
 
 
@@ -81,9 +81,11 @@ class Connector(procrastinate.PsycopgConnector):
         settings = self._read_settings()
         dsn = settings.database_url
         assert dsn is not None
-        await check_start(dsn, wait=settings.database_wait)
+        await check_start(dsn, settings.pooler_url, wait=settings.database_wait)
         pools = worker_pools(settings.max_connections)
-        self._database = Database(dsn, max_size=pools.queue, search_path=QUEUE_SCHEMA)
+        self._database = Database(
+            dsn, pooler=settings.pooler_url, max_size=pools.queue, search_path=QUEUE_SCHEMA
+        )
         self._stopping.clear()
         # for its synchronous calls
         self._pool_args = {"conninfo": dsn, "kwargs": KEEPALIVES, "configure": _use_queue_schema}

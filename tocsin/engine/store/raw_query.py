@@ -36,13 +36,14 @@ async def query_prepared(session: Session, name: str, *arguments: str | None) ->
 async def _query(session: Session, send: Callable[[PGconn], None]) -> str:
     connection = session.connection
     with expected_failures():
-        send(connection.pgconn)
-        try:
-            result = await _result(connection.pgconn)
-        except BaseException:
-            await connection.close()  # its next user would get this result
-            raise
-        return text_of(result, connection.info.encoding)
+        async with session.statement():
+            send(connection.pgconn)
+            try:
+                result = await _result(connection.pgconn)
+            except BaseException:
+                await connection.close()  # its next user would get this result
+                raise
+            return text_of(result, connection.info.encoding)
 
 
 def text_of(result: PGresult, encoding: str) -> str:

@@ -5,6 +5,13 @@ select exists (
     from tocsin.migration
 );
 
+-- name: which_database
+-- The server, its database and the role: the same by two addresses, if both lead to one place.
+select
+    extract(epoch from pg_postmaster_start_time())::float8,
+    current_database(),
+    current_user;
+
 -- name: readiness
 -- Whether the schema exists, and for how many seconds no process has led (null: none ever did).
 select

@@ -3,8 +3,8 @@
 -- written and read, which names are found, and what a transaction may do. As a statement, since a connection pooler refuses such
 -- parameters at the start of a session. An app's open transaction may hold a row (its upsert of a person, its cancel):
 -- statements then fail instead of waiting for long. Values of a failing statement stay out of the server's log. Settings
--- that this version of PostgreSQL does not have are left out.
-select set_config(s.name, s.value, false)
+-- that this version of PostgreSQL does not have are left out. With :local until the transaction ends, else the session.
+select set_config(s.name, s.value, :local)
 from (
     values
         ('client_encoding', 'UTF8'),
@@ -49,8 +49,12 @@ select
 select pg_is_in_recovery();
 
 -- name: use_search_path
--- Procrastinate's statements use unqualified names.
-select set_config('search_path', :search_path, false);
+-- Procrastinate's statements use unqualified names. With :local until the transaction ends.
+select set_config('search_path', :search_path, :local);
+
+-- name: use_snapshot#
+-- The first statement of a transaction that reads one snapshot.
+set transaction isolation level repeatable read read only;
 
 -- name: backend_pid
 -- The process id of this session in PostgreSQL.
