@@ -159,6 +159,10 @@ drill-pooler: $(VENV)/.dev ## PgBouncer in transaction mode for apps and service
 	@tools/debian.sh pgbouncer=pgbouncer
 	@exec $(PY) -m drills.pooler $(ARGS)
 
+drill-failover: $(VENV)/.dev ## failovers by Patroni, etcd and HAProxy under load; ten minutes; installs what is missing; ARGS="--events kill"
+	@tools/debian.sh patroni=patroni etcd-server=etcd haproxy=haproxy
+	@exec $(PY) -m drills.failover $(ARGS)
+
 mutants: mutants-pure mutants-edits ## small faults in the code, each of which a test has to notice; half an hour
 
 mutants-pure: $(VENV)/.dev build/mutants/.installed ## mutants by mutmut, in the pure modules; ARGS='"*retry*"' picks some

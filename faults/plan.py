@@ -139,7 +139,7 @@ def make_plan(
     ends = max(fault.at + fault.seconds for fault in faults)
     # calls continue during long faults, but more slowly
     seconds = max(10.0, min(ends + 2.0, 60.0))
-    actions = _actions(chance, seconds, rate=min(12.0, 200.0 / seconds))
+    actions = make_actions(chance, seconds, rate=min(12.0, 200.0 / seconds))
     return Plan(seed, chance.choice((2, 2, 3)), chance.choice((1, 2)), seconds, actions, faults)
 
 
@@ -170,7 +170,8 @@ def _faults(
     return tuple(sorted(found, key=lambda fault: fault.at))
 
 
-def _actions(chance: random.Random, seconds: float, *, rate: float) -> tuple[Action, ...]:
+def make_actions(chance: random.Random, seconds: float, *, rate: float) -> tuple[Action, ...]:
+    """Returns the calls of so many seconds, numbered from 0."""
     kinds = {
         "sql": 40,
         "http": 25,

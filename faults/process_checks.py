@@ -51,14 +51,14 @@ async def probe(port: int, probes: list[Probe]) -> None:
             await asyncio.sleep(0.1)
 
 
-async def check_badges(load: Load, stage: Stage) -> list[Violation]:
+async def check_badges(load: Load, dsn: str) -> list[Violation]:
     """Compares REST and streams with the database; a stream may follow after a moment."""
     violations = []
     statement = (
         "select recipient_id, count(*) filter (where in_inbox and archived_at is null and read_at is null)"
         " from tocsin.notification group by 1"
     )
-    async with await psycopg.AsyncConnection.connect(stage.dsn(), autocommit=True) as owner:
+    async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:
         rows = await (await owner.execute(statement.encode())).fetchall()
     counts: dict[str, int] = dict(rows)
     for number in range(PEOPLE):

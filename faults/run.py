@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -120,7 +120,7 @@ class Run:
             await until(lambda: all_ready(stage.ports), START_SECONDS)
         self.step("is checked")
         self._check_quiet()
-        self._violations += await check_badges(load, stage)
+        self._violations += await check_badges(load, stage.dsn())
         self._violations += check_resources(stage, baseline, len(self._plan.actions))
         self._violations += violations_of_sessions(stage)
         for task in watching:
@@ -165,9 +165,9 @@ class Run:
         )
 
 
-async def populate(dsn: str) -> str:
-    """People, devices, followers and digests; returns a key for the API."""
-    people = [f"p{number}" for number in range(PEOPLE)]
+async def populate(dsn: str, more: Sequence[int] = ()) -> str:
+    """People (`more` ones without devices), devices, followers and digests; returns a key for the API."""
+    people = [f"p{number}" for number in (*range(PEOPLE), *more)]
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as owner:
         await owner.execute(
             "select tocsin.upsert_recipient(n, n || '@example.com') from unnest(%s::text[]) n",
