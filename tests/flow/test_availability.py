@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,8 +12,10 @@ import httpx
 import psycopg
 import pytest
 from litestar import Litestar
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
 
+from tests.support.database_proxy import Proxy
+from tests.support.database_proxy import proxy as proxy  # noqa: PLC0414 - a fixture
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.services import LONGEST, SECRET, free_port, running, until
 from tocsin.engine.deliver.claiming import Batch, DatabaseRetry
@@ -25,98 +26,6 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import NotReady, check_start
 
 pytestmark = pytest.mark.own_app
-
-
-class Proxy:
-    """A relay in front of the server: shut, it refuses or drops connections; frozen, it passes nothing on."""
-
-    def __init__(self, dsn: str) -> None:
-        parts = conninfo_to_dict(dsn)
-        self._target = str(parts["host"]), int(str(parts["port"]))
-        self._server: asyncio.Server | None = None
-        self._open: set[asyncio.StreamWriter] = set()
-        self._moving = asyncio.Event()
-        self._moving.set()
-        self.port = 0
-        self._dsn = dsn
-        self._accepted = 0
-        self.refusal = ""
-        """The message with which it refuses connections, as PostgreSQL does; none where empty."""
-        self.shuts_after = 0
-        """Once it has accepted so many connections, it is shut for a second; never where 0."""
-
-    @property
-    def dsn(self) -> str:
-        return make_conninfo(self._dsn, host="127.0.0.1", port=self.port)
-
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-
-    async def shut(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self.cut()
-
-    def cut(self) -> None:
-        """As `pg_terminate_backend` of all."""
-        for writer in list(self._open):
-            writer.transport.abort()
-
-    def freeze(self) -> None:
-        self._moving.clear()
-
-    def thaw(self) -> None:
-        self._moving.set()
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._accepted += 1
-        if self._accepted == self.shuts_after:
-            await self.shut()
-            asyncio.get_running_loop().call_later(1.0, lambda: asyncio.ensure_future(self.open()))
-            writer.transport.abort()
-            return
-        if self.refusal:
-            await self._refuse(reader, writer)
-            return
-        with contextlib.suppress(OSError):
-            far_reader, far_writer = await asyncio.open_connection(*self._target)
-            self._open |= {writer, far_writer}
-            try:
-                await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
-            finally:
-                for each in (writer, far_writer):
-                    self._open.discard(each)
-                    each.transport.abort()
-
-    async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """An ErrorResponse to the startup message, after "no" to requests for encryption."""
-        while len(request := await reader.read(1024)) == 8:
-            writer.write(b"N")
-        if request:
-            fields = f"SFATAL\0VFATAL\0C58030\0M{self.refusal}\0\0".encode()
-            writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
-            await writer.drain()
-        writer.close()
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                await self._moving.wait()
-                writer.write(data)
-                await writer.drain()
-        finally:
-            writer.transport.abort()
-
-
-@pytest.fixture
-async def proxy(dsn: str) -> AsyncIterator[Proxy]:
-    proxy = Proxy(dsn)
-    await proxy.open()
-    yield proxy
-    proxy.thaw()
-    await proxy.shut()
 
 
 @pytest.fixture  # type: ignore[no-redef]

@@ -12,6 +12,7 @@ import psycopg
 import structlog
 
 from tocsin.engine.model import Unavailable
+from tocsin.engine.store.lost_sessions import end_lost
 from tocsin.sql import load
 
 # Whether the database can be reached: one watcher for a process, shared by all that wait for the database.
@@ -170,7 +171,13 @@ class Availability:
                     self._pooler_lost.set()
                 return f"the pooler: {reason}"
             self._pooler_lost.clear()
-        return await probe(self._dsn, then=self.on_return if self.reason else None)
+        return await probe(self._dsn, then=self._on_connected)
+
+    async def _on_connected(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        if self.reason and self.on_return is not None:
+            await self.on_return(connection)
+        if ended := await end_lost(self._dsn, connection):
+            log.info("lost connections ended", connections=ended)
 
     def _note(self, reason: str) -> None:
         """Notes the reason why the database is unavailable; empty: it is available."""

@@ -27,6 +27,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from tocsin.engine.model import Conflict, Invalid, Unavailable
 from tocsin.engine.store.connection import KEEPALIVES, Availability, connect_async
+from tocsin.engine.store.lost_sessions import note_session
 from tocsin.sql import load
 
 # Arrays in PostgreSQL's text format: for the statements that a worker runs all the time, where psycopg's own writing of
@@ -278,6 +279,7 @@ class Database(Queries):
             await connection.set_deferrable(False)
             return
         await connection.execute(_SQL["configure_session"], _LASTING)
+        await note_session(self.dsn, connection)
         if self._steady:
             await connection.execute(_SQL["configure_generic_plans"])
         if self._search_path is not None:
@@ -399,6 +401,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
         try:
             await connection.execute(_SQL["configure_session"], _LASTING)
             await connection.execute(_SQL["configure_direct_session"])
+            await note_session(dsn, connection)
         except BaseException:
             await connection.close()
             raise

@@ -59,3 +59,18 @@ set transaction isolation level repeatable read read only;
 -- name: backend_pid
 -- The process id of this session in PostgreSQL.
 select pg_backend_pid();
+
+-- name: own_session
+-- This session: its process id, and its start in microseconds, which distinguishes it from those of other servers.
+select a.pid, (extract(epoch from a.backend_start) * 1000000)::bigint
+from pg_stat_get_activity(pg_backend_pid()) a;
+
+-- name: lost_sessions
+-- Which of these sessions this server does not have.
+select s.pid, s.start
+from unnest(:pids::int[], :starts::bigint[]) s (pid, start)
+where not exists (
+    select
+    from pg_stat_get_activity(s.pid) a
+    where (extract(epoch from a.backend_start) * 1000000)::bigint = s.start
+);
