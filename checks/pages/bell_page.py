@@ -129,8 +129,12 @@ def open_bell(
     lang: str = "en",
     direction: str = "ltr",
     policy: str = POLICY,
+    loads: bool = True,
 ) -> Bell:
-    """Returns a page at the host's own origin, or at another one (`elsewhere`), where only a token counts."""
+    """Returns a page at the host's own origin, or at another one (`elsewhere`), where only a token counts.
+
+    It is loaded, or still loads: then nothing waits for its scripts.
+    """
     module = f"{site.url}/assets/tocsin-bell.js" if elsewhere else "/notify/assets/tocsin-bell.js"
     name = f"page-{len(site.front.pages)}"
     html = _HTML.format(
@@ -138,7 +142,8 @@ def open_bell(
     )
     path = site.front.show(name, HostPage(html, _SCRIPT + script, _STYLE, policy))
     page = context.new_page()
-    page.goto((site.front.other_origin if elsewhere else site.front.origin) + path)
+    origin = site.front.other_origin if elsewhere else site.front.origin
+    page.goto(origin + path, wait_until="load" if loads else "commit")
     return Bell(page)
 
 

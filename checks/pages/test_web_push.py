@@ -237,6 +237,39 @@ def test_it_is_offered_in_a_panel_that_was_opened_before_its_module_came(
     expect(bell.panel.get_by_role("button", name=OFFER)).to_be_visible()
 
 
+def test_it_is_offered_to_the_person_whose_token_the_page_sets_later(
+    site: HostSite, context: BrowserContext
+) -> None:
+    Chrome(context, site.front.other_origin, PushService().subscribe())
+    bell = open_bell(site, context, attributes="web-push", policy=WITH_WORKER, elsewhere=True)
+    bell.page.wait_for_load_state("networkidle")  # the module that offers it is loaded
+    bell.page.evaluate("(token) => { bell.token = token }", site.token(site.person()))
+    bell.expect_count(0)
+    bell.open()
+    expect(bell.panel.get_by_role("button", name=OFFER)).to_be_visible()
+
+
+def test_a_count_that_is_older_than_what_is_shown_closes_nothing(
+    site: HostSite, context: BrowserContext, push: Push
+) -> None:
+    person = site.person()
+    chrome = Chrome(context, site.front.origin, push.subscribe())
+    site.sign_in(context, person)
+    bell = open_bell(site, context, attributes="web-push", policy=WITH_WORKER)
+    turn_on(bell)
+    site.notify(person, "Unread", event_type="messages.new_dm")
+    chrome.deliver(chrome.debugger(), bell.page, push.next_message(0))
+    until_shown(bell.page, ["Unread"])
+    bell.page.evaluate(
+        """() => {
+          const detail = { count: 0, unseen: 0 };
+          bell.dispatchEvent(new CustomEvent("tocsin:count", { bubbles: true, composed: true, detail }));
+        }"""
+    )
+    bell.page.wait_for_timeout(500)  # in which it would be closed
+    until_shown(bell.page, ["Unread"])
+
+
 def test_what_is_read_elsewhere_leaves_the_screen(
     site: HostSite, context: BrowserContext, push: Push
 ) -> None:

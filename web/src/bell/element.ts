@@ -39,7 +39,9 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   #panel: Panel | null = null;
   #clock = 0;
   #starting = false;
+  #opening = false; // once it has started
   #rendering = false;
+  #listing: unknown; // what was shown last
   #signedOut = false;
   #toldCounts = '';
   #arrived: Notification[] = [];
@@ -55,7 +57,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     root.append(this.#button.element, this.#live);
     this.#button.element.addEventListener('click', (event) => {
       event.preventDefault(); // the browser's own opening has no position and no phone layout
-      if (this.open) this.hide();
+      if (this.open || this.#opening) this.hide();
       else this.show();
     });
   }
@@ -104,10 +106,12 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   }
 
   show(): void {
+    this.#opening = this.#panel === null;
     this.#panel?.show(this.#button.element);
   }
 
   hide(): void {
+    this.#opening = false;
     this.#panel?.hide();
   }
 
@@ -174,11 +178,12 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
         if (link === 'signed-out' && !this.#signedOut) this.#dispatch('tocsin:signed-out', null);
         this.#signedOut = link === 'signed-out';
         inbox.connect(link);
-        if (link === 'live' && this.open && inbox.listing === 'new') void inbox.load();
+        if (link === 'live' && this.open) this.#fill();
       },
     });
     this.#session.start();
     this.#render();
+    if (this.#opening) this.show();
   }
 
   /** What a person can do in the list. */
@@ -230,6 +235,9 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
       this.#button.render(count, shown, this.open, this.#language);
       this.#title.show(this.hasAttribute('title-count') ? short(shown) : '');
       if (this.open) this.#panel?.render(this.#language, this.#categories ?? new Map(), this.#links);
+      const listing = this.open && this.#inbox?.listing;
+      if (listing !== this.#listing) this.#see();
+      this.#listing = listing;
     });
   }
 
@@ -242,9 +250,13 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
     clearInterval(this.#clock);
     if (!open) return;
     this.#clock = setInterval(() => this.#render(), TICK);
+    this.#fill();
+  }
+
+  /** Loads what the open panel lacks. */
+  #fill(): void {
     const inbox = this.#inbox!;
-    const listed = inbox.listing === 'new' || inbox.listing === 'failed' ? inbox.load() : Promise.resolve();
-    void listed.then(() => this.#see());
+    if (inbox.listing === 'new' || inbox.listing === 'failed') void inbox.load();
     if (this.#categories === null) void this.#loadCategories();
   }
 

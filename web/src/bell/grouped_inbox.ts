@@ -60,7 +60,6 @@ export class GroupedInbox {
   #loading: Promise<void> | undefined;
   #loads = 0;
   #changes = 0;
-  #changedAt = 0;
   #soon: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
@@ -184,7 +183,9 @@ export class GroupedInbox {
   async seen(): Promise<void> {
     const as_of = this.#arrivedSince ? undefined : (this.#asOf ?? undefined);
     if (this.unseen === 0) return;
-    this.#badge = await this.api.json<Count>('POST', 'notifications/seen/', { as_of });
+    const before = this.#badge;
+    const found = await this.api.json<Count>('POST', 'notifications/seen/', { as_of });
+    if (before === this.#badge) this.#badge = found; // else the stream has reported a later one
     this.listener.changed();
   }
 
@@ -259,7 +260,6 @@ export class GroupedInbox {
   connect(link: Link): void {
     this.link = link;
     if (link === 'signed-out') this.forget();
-    if (link === 'live' && this.listing === 'failed') void this.load();
     this.listener.changed();
   }
 
@@ -302,7 +302,6 @@ export class GroupedInbox {
   /** Counts it at once; after the stream has reported it, or should have, the service's own count is used again. */
   async #settle({ entry: { latest }, n, call, revert }: Change): Promise<void> {
     this.#changes++;
-    this.#changedAt = Date.now();
     this.#count(latest.id, n);
     this.#underWay = Promise.allSettled([this.#underWay, call]);
     this.listener.changed();
@@ -358,9 +357,9 @@ export class GroupedInbox {
       // what was changed here may have been taken back since
       this.entries = this.entries.filter(({ count, latest: { id } }) => count > 1 || !named.has(id) || this.#ahead.has(id));
     }
-    const here = Date.now() - this.#changedAt < CONFIRMED;
     const unclear = name !== 'read' || this.entries.some(({ count }) => count > 1);
-    if (!here && changed !== 'all' && unclear) this.#refreshSoon();
+    const elsewhere = changed !== 'all' && changed.some((id) => !this.#ahead.has(id));
+    if (elsewhere && unclear) this.#refreshSoon();
     this.#caughtUp(ids);
   }
 

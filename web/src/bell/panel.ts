@@ -55,11 +55,13 @@ export class Panel {
   readonly #more = button('more', null);
   readonly #list: ListView;
   readonly #scroller: HTMLElement;
+  readonly #seen: IntersectionObserver;
   readonly #text = h('span', { dir: 'auto' });
   readonly #undo = button(null, 'undo');
   readonly #toast = h('div', { class: 'toast', part: 'toast' }, this.#text, this.#undo);
   readonly #live = h('div', { class: 'sr', role: 'status' });
   #place = () => {};
+  #loaded = ''; // the state in which it was last observed whether older ones are needed
   #undoable: Undoable | null = null; // the one that the toast shows
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** The last error, until the next action. */
@@ -84,6 +86,10 @@ export class Panel {
       this.#toast,
       this.#live,
     );
+    const near = { root: this.#scroller, rootMargin: `0px 0px ${NEAR}` };
+    this.#seen = new IntersectionObserver(([entry]) => {
+      if (entry?.isIntersecting && inbox.link !== 'offline') inbox.loadMore().catch(() => {}); // the button remains
+    }, near);
     this.#listenToToggles();
     this.#listenToKeys();
     this.#listen();
@@ -149,9 +155,19 @@ export class Panel {
     setAttribute(this.#scroller, 'aria-busy', String(state === 'loading'));
     setText(this.#more, say('older'));
     this.#more.hidden = !inbox.more || inbox.entries.length === 0;
+    this.#observeMore();
     this.#banner.hidden = inbox.link !== 'offline' || state === 'failed' || state === 'loading';
     setText(this.#banner, this.#banner.hidden ? '' : say('offline'));
     this.#renderToast(language);
+  }
+
+  /** Observes the end of the list anew after each change: it may be in view still. */
+  #observeMore(): void {
+    const loaded = this.inbox.link + this.inbox.entries.length;
+    if (loaded === this.#loaded) return;
+    this.#loaded = loaded;
+    this.#seen.disconnect();
+    this.#seen.observe(this.#more);
   }
 
   #renderToast(language: Language): void {
@@ -219,10 +235,5 @@ export class Panel {
     for (const { tab, button } of this.#tabs) button.addEventListener('click', () => void inbox.show({ tab }));
     this.#category.addEventListener('change', () => void inbox.show({ category: this.#category.value }));
     this.#more.addEventListener('click', () => listener.attempt(() => inbox.loadMore()));
-    const near = { root: this.#scroller, rootMargin: `0px 0px ${NEAR}` };
-    const seen = new IntersectionObserver(([entry]) => {
-      if (entry?.isIntersecting && inbox.link !== 'offline') inbox.loadMore().catch(() => {}); // the button remains
-    }, near);
-    seen.observe(this.#more);
   }
 }

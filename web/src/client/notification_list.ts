@@ -188,7 +188,10 @@ export class NotificationList {
 
   /** Marks what the list could show as seen: it stays unread, and is not counted by `unseen` any more. */
   async seen(): Promise<void> {
-    this.#reported = await this.api.json<Count>('POST', 'notifications/seen/', { as_of: await this.#listAsOf() });
+    const as_of = await this.#listAsOf();
+    const before = this.#reported;
+    const found = await this.api.json<Count>('POST', 'notifications/seen/', { as_of });
+    if (before === this.#reported) this.#reported = found; // else the stream has reported a later one
     this.changed();
   }
 

@@ -1,6 +1,6 @@
 // Offers Web Push in each <tocsin-bell web-push> of the page; the bell loads this module.
 
-import type { TocsinBell, TocsinBellEventMap } from '../public/tocsin-bell.js';
+import type { TocsinBell } from '../public/tocsin-bell.js';
 import { PushOffer } from '../web-push/offer.js';
 
 const offers = new WeakMap<TocsinBell, PushOffer>();
@@ -13,11 +13,10 @@ function offerOf(bell: TocsinBell): PushOffer {
 
 for (const bell of document.querySelectorAll<TocsinBell>('tocsin-bell[web-push]')) {
   const offer = offerOf(bell);
-  if (bell.count !== null) void offer.counted(bell.count);
+  if (bell.count !== null) void offer.counted();
 }
 
 addEventListener('tocsin:count', (event) => {
-  const { target, detail } = event as TocsinBellEventMap['tocsin:count'];
-  const bell = target as TocsinBell;
-  if (bell.hasAttribute('web-push')) void offerOf(bell).counted(detail.count);
+  const bell = event.target as TocsinBell;
+  if (bell.hasAttribute('web-push')) void offerOf(bell).counted();
 });

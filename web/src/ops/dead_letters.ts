@@ -31,6 +31,7 @@ export class DeadLetters {
   #next: string | null = null;
   #failed = -1;
   #asked = 0;
+  #loads = 0; // only the response to the last one is used
   readonly #results = new Map<string, string>(); // results of replays, by reason
 
   constructor(private readonly changed: () => void) {
@@ -50,6 +51,7 @@ export class DeadLetters {
 
   async load(): Promise<void> {
     this.#asked = performance.now();
+    const load = ++this.#loads;
     await guarded(async () => {
       const since = this.#since();
       const limit = String(Math.min(100, Math.max(10, this.#letters.length)));
@@ -57,6 +59,7 @@ export class DeadLetters {
         get<{ results: DeadReason[] }>('dead-letters/reasons/', { since }),
         get<{ results: DeadLetter[]; next: string | null }>('dead-letters/', { since, limit, ...this.#wanted }),
       ]);
+      if (load !== this.#loads) return;
       [this.#letters, this.#next] = [page.results, page.next];
       this.#showReasons(reasons.results);
       this.#show();
@@ -64,6 +67,7 @@ export class DeadLetters {
   }
 
   async #older(): Promise<void> {
+    const load = ++this.#loads;
     await guarded(async () => {
       const page = await get<{ results: DeadLetter[]; next: string | null }>('dead-letters/', {
         since: this.#since(),
@@ -71,6 +75,7 @@ export class DeadLetters {
         limit: '50',
         ...this.#wanted,
       });
+      if (load !== this.#loads) return this.#older();
       this.#letters = [...this.#letters, ...page.results];
       this.#next = page.next;
       this.#show();
@@ -79,7 +84,8 @@ export class DeadLetters {
 
   async #choose(wanted: Wanted | null): Promise<void> {
     this.#wanted = wanted;
-    this.#letters = [];
+    [this.#letters, this.#next] = [[], null];
+    this.#show();
     await this.load();
     byId('dead-list-title').scrollIntoView({ block: 'nearest' });
   }

@@ -40,17 +40,20 @@ export async function showWhy(id: number): Promise<void> {
   byId('search').scrollIntoView({ block: 'start' });
 }
 
+let searches = 0;
+
+/** Shows what a search finds, unless a later one has begun. */
 async function shown(make: () => Promise<Node[]>): Promise<void> {
   const box = byId('found');
+  const search = ++searches;
   box.setAttribute('aria-busy', 'true');
-  try {
-    box.replaceChildren(...(await make()));
-  } catch (error) {
+  const found = await make().catch((error: Error) => {
     if (error instanceof SignedOut) location.reload();
-    box.replaceChildren(el('p', { class: 'wrong' }, `The search failed: ${(error as Error).message}`));
-  } finally {
-    box.removeAttribute('aria-busy');
-  }
+    return [el('p', { class: 'wrong' }, `The search failed: ${error.message}`)];
+  });
+  if (search !== searches) return;
+  box.replaceChildren(...found);
+  box.removeAttribute('aria-busy');
 }
 
 function person(each: Person): HTMLElement {

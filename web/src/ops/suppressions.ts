@@ -14,6 +14,7 @@ export class Suppressions {
   #shown: Suppression[] = [];
   #next: string | null = null;
   #asked = -Infinity;
+  #loads = 0; // only the response to the last one is used
 
   constructor() {
     byId('suppressions-more').addEventListener('click', () => void this.#older());
@@ -33,17 +34,21 @@ export class Suppressions {
 
   async load(): Promise<void> {
     this.#asked = performance.now();
+    const load = ++this.#loads;
     await guarded(async () => {
       const limit = String(Math.min(100, Math.max(10, this.#shown.length)));
       const page = await get<Page>('suppressions/', { limit });
+      if (load !== this.#loads) return;
       [this.#shown, this.#next] = [page.results, page.next];
       this.#show();
     });
   }
 
   async #older(): Promise<void> {
+    const load = ++this.#loads;
     await guarded(async () => {
       const page = await get<Page>('suppressions/', { cursor: this.#next, limit: '50' });
+      if (load !== this.#loads) return this.#older();
       this.#shown = [...this.#shown, ...page.results];
       this.#next = page.next;
       this.#show();

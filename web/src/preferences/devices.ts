@@ -25,6 +25,7 @@ export class Devices implements Section {
   readonly #empty: HTMLElement;
   #devices: Device[] = [];
   #underWay = 0;
+  #removals = 0;
 
   private constructor(private readonly context: Context) {
     const { speech } = context;
@@ -45,8 +46,9 @@ export class Devices implements Section {
   /** Unchanged rows are not drawn again: the person may be about to remove one. */
   async refresh(): Promise<void> {
     if (this.saving) return;
+    const before = this.#removals;
     const { results } = await this.context.api.json<{ results: Device[] }>('GET', PATH);
-    if (this.saving || JSON.stringify(results) === JSON.stringify(this.#devices)) return;
+    if (before !== this.#removals || JSON.stringify(results) === JSON.stringify(this.#devices)) return;
     this.#devices = results;
     this.#list.replaceChildren(...results.map((device) => this.#row(device)));
     this.#count();
@@ -112,6 +114,7 @@ export class Devices implements Section {
 
   async #remove(device: Device, item: HTMLElement, failed: HTMLElement, close: () => void): Promise<void> {
     this.#underWay++;
+    this.#removals++;
     this.context.saving();
     item.classList.add('leaving');
     try {

@@ -3,7 +3,7 @@
 import { h } from '../shared/element.js';
 import type { Context, Section } from './context.js';
 import { Draft } from './draft.js';
-import { failure, newId, ownZone, rested, section, showFailure, type Zones, zones } from './parts.js';
+import { AfterTyping, failure, newId, ownZone, section, showFailure, type Zones, zones } from './parts.js';
 import type { Category } from './rules.js';
 import type { Key } from './speech.js';
 
@@ -39,6 +39,7 @@ export class Digest implements Section {
   readonly #weekday: HTMLSelectElement;
   readonly #weekdayField: HTMLElement;
   readonly #zones: Zones;
+  readonly #typing = new AfterTyping(() => this.#time.value && this.#change({ send_at: this.#time.value }, 'digestChanged'));
 
   private constructor(
     private readonly context: Context,
@@ -55,8 +56,7 @@ export class Digest implements Section {
         context.saving();
       },
     );
-    const saveTime = rested(() => this.#time.value && this.#change({ send_at: this.#time.value }, 'digestChanged'));
-    this.#time = h('input', { type: 'time', required: true, oninput: saveTime });
+    this.#time = h('input', { type: 'time', required: true, oninput: this.#typing.typed });
     this.#weekday = h('select', { onchange: () => this.#change({ weekday: this.#weekday.value }, 'digestChanged') });
     WEEKDAYS.forEach((name, index) => this.#weekday.append(h('option', { value: name }, speech.weekday(index))));
     this.#weekdayField = h('label', { class: 'field' }, h('span', {}, speech.say('weekday')), this.#weekday);
@@ -183,7 +183,7 @@ export class Digest implements Section {
     this.#details.hidden = frequency === 'off';
     this.#weekdayField.hidden = frequency !== 'weekly';
     this.#weekday.value = weekday;
-    if (this.#time.value !== send_at && this.#time !== active(this.#time)) this.#time.value = send_at;
+    if (this.#time.value !== send_at && !this.#typing.waits && this.#time !== active(this.#time)) this.#time.value = send_at;
     this.#zones.show(timezone);
     this.#everything.checked = all_categories;
     const labels = this.#holdable().filter(({ category }) => categories.includes(category)).map(({ label }) => label);

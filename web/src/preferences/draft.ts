@@ -36,6 +36,7 @@ export class Draft<State, Change> {
         this.#saved = await this.save(change);
       } finally {
         this.#underWay.splice(this.#underWay.indexOf(mine), 1);
+        this.#changes++;
         this.changed();
       }
     });
@@ -43,7 +44,7 @@ export class Draft<State, Change> {
     return saved;
   }
 
-  /** Loads the current state. A response that is older than a change is ignored. */
+  /** Loads the current state. A response that may be older than a change, or than its end, is ignored. */
   async refresh(read: () => Promise<State>): Promise<void> {
     const before = this.#changes;
     const saved = await read();

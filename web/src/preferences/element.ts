@@ -29,6 +29,7 @@ export class TocsinPreferences extends ElementBase implements Omit<Public, keyof
   #started: AbortController | null = null;
   #starting = false;
   #looked = 0;
+  #nextLook: ReturnType<typeof setTimeout> | undefined;
 
   constructor() {
     super();
@@ -156,7 +157,10 @@ export class TocsinPreferences extends ElementBase implements Omit<Public, keyof
   /** Loads changes of other tabs and devices when this page becomes visible again. */
   #follow(context: Context, recipient: string, signal: AbortSignal): void {
     const look = async () => {
-      if (document.hidden || performance.now() - this.#looked < LOOK_AGAIN) return;
+      if (document.hidden || signal.aborted) return;
+      clearTimeout(this.#nextLook);
+      const early = LOOK_AGAIN - (performance.now() - this.#looked);
+      if (early > 0) return void (this.#nextLook = setTimeout(look, early));
       this.#looked = performance.now();
       const now = await identify(context.api).catch(({ status }: Problem) => (status === 401 ? null : recipient));
       if (signal.aborted) return;

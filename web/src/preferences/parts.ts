@@ -70,11 +70,30 @@ export function ownZone(): string {
   return Intl.DateTimeFormat().resolvedOptions().timeZone || 'UTC';
 }
 
-/** Calls it after a pause in typing: a time is typed in several steps, each of which is a change. */
-export function rested(call: () => void, milliseconds = 500): () => void {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  return () => {
-    clearTimeout(timer);
-    timer = setTimeout(call, milliseconds);
+/** Calls a function after a pause in typing: a time is typed in several steps, each of which is a change. */
+export class AfterTyping {
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly call: () => void,
+    private readonly milliseconds = 500,
+  ) {}
+
+  /** Whether something was typed that the function was not called for yet. */
+  get waits(): boolean {
+    return this.#timer !== undefined;
+  }
+
+  readonly typed = (): void => {
+    this.cancel();
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      this.call();
+    }, this.milliseconds);
   };
+
+  cancel(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
 }

@@ -3,7 +3,7 @@
 import { h } from '../shared/element.js';
 import type { Context, Section } from './context.js';
 import { Draft } from './draft.js';
-import { failure, rested, ownZone, section, showFailure, type Zones, zones } from './parts.js';
+import { AfterTyping, failure, ownZone, section, showFailure, type Zones, zones } from './parts.js';
 import type { Category } from './rules.js';
 
 interface QuietHours {
@@ -24,6 +24,7 @@ export class Quiet implements Section {
   readonly #ends: HTMLInputElement;
   readonly #zones: Zones;
   readonly #details: HTMLElement;
+  readonly #typing = new AfterTyping(() => this.#setHours());
 
   private constructor(
     private readonly context: Context,
@@ -41,9 +42,8 @@ export class Quiet implements Section {
       },
     );
     this.#box.addEventListener('change', () => this.#turn(this.#box.checked));
-    const save = rested(() => this.#setHours());
-    this.#starts = h('input', { type: 'time', required: true, oninput: save });
-    this.#ends = h('input', { type: 'time', required: true, oninput: save });
+    this.#starts = h('input', { type: 'time', required: true, oninput: this.#typing.typed });
+    this.#ends = h('input', { type: 'time', required: true, oninput: this.#typing.typed });
     this.#zones = zones(speech, [ownZone(), hours.timezone, 'UTC'], (timezone) =>
       this.#change({ ...this.#draft.state, timezone }),
     );
@@ -81,6 +81,7 @@ export class Quiet implements Section {
   }
 
   #turn(on: boolean): void {
+    this.#typing.cancel();
     const { timezone } = this.#draft.state;
     const zone = timezone === 'UTC' ? ownZone() : timezone;
     this.#change(on ? { ...NIGHT, timezone: zone } : { starts: null, ends: null, timezone });
@@ -114,9 +115,10 @@ export class Quiet implements Section {
     const { starts, ends, timezone } = this.#draft.state;
     this.#box.checked = starts !== null;
     this.#details.hidden = starts === null;
+    this.#zones.show(timezone);
+    if (this.#typing.waits) return; // the times in the fields are saved soon
     const focused = (this.#starts.getRootNode() as Document | ShadowRoot).activeElement;
     if (starts && focused !== this.#starts) this.#starts.value = starts;
     if (ends && focused !== this.#ends) this.#ends.value = ends;
-    this.#zones.show(timezone);
   }
 }

@@ -33,6 +33,7 @@ export class Topics implements Section {
   #next: string | null = null;
   #last: Promise<unknown> = Promise.resolve();
   #underWay = 0;
+  #changes = 0;
 
   private constructor(private readonly context: Context) {
     const { speech } = context;
@@ -61,9 +62,10 @@ export class Topics implements Section {
 
   async refresh(): Promise<void> {
     if (this.saving) return;
+    const before = this.#changes;
     const limit = Math.min(100, Math.max(PAGE, this.#rows.size));
     const page = await this.context.api.json<Page>('GET', `${PATH}?limit=${limit}`);
-    if (!this.saving) this.#read(page, this.#rows.size <= limit);
+    if (before === this.#changes) this.#read(page, this.#rows.size <= limit);
   }
 
   async #showMore(): Promise<void> {
@@ -114,13 +116,14 @@ export class Topics implements Section {
 
   async #set(before: Subscription, level: Level): Promise<void> {
     const row = this.#rows.get(before.topic);
-    row?.show({ ...before, level });
+    const chosen = { ...before, level };
+    row?.show(chosen);
     await this.#save(row, async () => {
       try {
         const saved = await this.context.api.json<Subscription>('POST', PATH, { topic: before.topic, level });
-        this.#put(saved);
+        if (row === undefined || row.found === chosen) this.#put(saved); // else it shows a later choice
       } catch (problem) {
-        row?.show(before);
+        if (row?.found === chosen) row.show(before);
         throw problem;
       }
       const sentence = this.context.speech.say(CONFIRMATIONS[level], { topic: this.#name(before) });
@@ -145,6 +148,7 @@ export class Topics implements Section {
     const failed = row?.failed ?? this.#failed;
     showFailure(failed, null);
     this.#underWay++;
+    this.#changes++;
     this.context.saving();
     const saved = this.#last.then(save); // in their order, as they were chosen
     this.#last = saved.catch(() => undefined);

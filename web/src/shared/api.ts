@@ -27,6 +27,8 @@ export function baseOf(module: string): string {
   return module.replace(/\/assets\/.*$/, '/');
 }
 
+const LONGEST = 30_000; // milliseconds that a response may take
+
 export class Api {
   /** `base` is Tocsin's URL, with a slash at its end. */
   constructor(
@@ -68,6 +70,7 @@ export class Api {
     if (body !== undefined) headers.set('Content-Type', 'application/json');
     try {
       return await fetcher(new URL(`api/${path}`, this.base), {
+        signal: AbortSignal.timeout(LONGEST), // not of the stream, which has its own
         ...options,
         method,
         headers,

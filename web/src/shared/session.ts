@@ -70,12 +70,15 @@ export class Session {
 
   /** Joins the tabs of this person; retries as long as the person is unknown. */
   async #join(pause = 1_000): Promise<void> {
+    const { credentials } = this.api;
+    // with other credentials, another call joins
+    const isOver = () => this.#closing.signal.aborted || this.#tabs !== null || credentials !== this.api.credentials;
     try {
       const who = await identify(this.api);
-      if (this.#closing.signal.aborted || this.#tabs !== null) return;
+      if (isOver()) return;
       this.#who = who;
     } catch (error) {
-      if (this.#closing.signal.aborted) return;
+      if (isOver()) return;
       const out = error instanceof Problem && error.isSignedOut;
       this.#report(out ? 'signed-out' : 'offline');
       if (!out) setTimeout(() => this.#closing.signal.aborted || this.#join(Math.min(pause * 2, 60_000)), pause);

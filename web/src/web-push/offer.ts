@@ -16,14 +16,15 @@ const STYLE = `.push { padding: 10px 18px; border-bottom: 1px solid var(--line);
 export class PushOffer {
   readonly #button = button(null, 'web-push-button');
   readonly #row = h('div', { class: 'push', part: 'web-push', hidden: true }, this.#button);
+  readonly #api: Api;
   readonly #push: BrowserPush;
   #waiting = false;
 
   constructor(private readonly bell: TocsinBell) {
     const base = bell.api;
     const own = new URL(base).origin === location.origin ? `${base}assets/tocsin-sw.js` : '/tocsin-sw.js';
-    const api = new Api(base, new Credentials(bell.token, bell.getToken));
-    this.#push = new BrowserPush(api, bell.getAttribute('web-push') || own);
+    this.#api = new Api(base, this.#credentials);
+    this.#push = new BrowserPush(this.#api, bell.getAttribute('web-push') || own);
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(STYLE);
     const root = bell.shadowRoot!;
@@ -37,14 +38,14 @@ export class PushOffer {
   }
 
   /** Closes what was read elsewhere. */
-  async counted(unread: number): Promise<void> {
-    await this.#push.closeRead(unread).catch(() => undefined);
+  async counted(): Promise<void> {
+    await this.#current.closeRead().catch(() => undefined);
   }
 
   async #offer(): Promise<void> {
     if (this.#waiting) return;
     this.#waiting = true;
-    const state = await this.#push.state().catch(() => 'none');
+    const state = await this.#current.state().catch(() => 'none');
     this.#waiting = false;
     if (state !== 'off') return;
     setText(this.#button, this.#texts.offer);
@@ -55,11 +56,21 @@ export class PushOffer {
   async #turnOn(): Promise<void> {
     const { on, refused, failed, label } = this.#texts;
     this.#button.disabled = true;
-    const done = await this.#push.turnOn(label(navigator.userAgent)).catch(() => null);
+    const done = await this.#current.turnOn(label(navigator.userAgent)).catch(() => null);
     this.#button.disabled = false;
     if (done === null) return setText(this.#button, failed);
     this.#row.setAttribute('role', 'status');
     this.#row.replaceChildren(done ? on : refused);
+  }
+
+  get #credentials(): Credentials {
+    return new Credentials(this.bell.token, this.bell.getToken);
+  }
+
+  /** With the bell's present credentials: the page may have set them after this module was loaded. */
+  get #current(): BrowserPush {
+    this.#api.credentials = this.#credentials;
+    return this.#push;
   }
 
   get #texts() {

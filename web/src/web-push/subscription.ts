@@ -65,11 +65,11 @@ export class BrowserPush {
   }
 
   /** Closes what was read elsewhere. */
-  async closeRead(unread: number): Promise<void> {
+  async closeRead(): Promise<void> {
     const found = (await (await this.#registration())?.getNotifications()) ?? [];
     const shown = found.filter(({ data }) => data?.notification_id);
     if (shown.length === 0) return;
-    const isUnread = unread === 0 ? () => false : await this.#unread();
+    const isUnread = await this.#unread(); // the count may be older than what is shown
     for (const notification of shown) if (!isUnread(Number(notification.data.notification_id))) notification.close();
   }
 
