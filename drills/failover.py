@@ -233,10 +233,13 @@ class Drill:
                 row.violations.append(Violation("late", f"{name} after {took:.1f} s"))
 
 
-async def run_standby(standby: str, events: list[str], folder: Path, template: Path) -> list[Row]:
+async def run_standby(
+    standby: str, events: list[str], folder: Path, template: Path, *, closes: bool
+) -> list[Row]:
     """Runs the events with one kind of standby, on a new installation."""
     async with AsyncExitStack() as stack:
-        cluster = PatroniCluster(folder, template, synchronous=standby == "synchronous")
+        synchronous = standby == "synchronous"
+        cluster = PatroniCluster(folder, template, synchronous=synchronous, closes=closes)
         stack.callback(cluster.end)
         await cluster.start()
         owner, app = cluster.url(OWNER), cluster.url(APP)
@@ -277,6 +280,9 @@ def main() -> int:
     kinds = ("synchronous", "asynchronous")
     parser.add_argument("--standby", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--events", nargs="+", choices=EVENTS, default=EVENTS)
+    parser.add_argument(
+        "--leave-open", action="store_true", help="HAProxy closes no connection to a former leader"
+    )
     parser.add_argument("--keep", type=Path, help="a new folder for the logs")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -291,7 +297,13 @@ def main() -> int:
             place.chmod(0o755)
             try:
                 found = asyncio.run(
-                    run_standby(standby, options.events, place, folder / "template")
+                    run_standby(
+                        standby,
+                        options.events,
+                        place,
+                        folder / "template",
+                        closes=not options.leave_open,
+                    )
                 )
             finally:
                 if options.keep is not None:

@@ -146,8 +146,11 @@ class Node:
 class PatroniCluster:
     """Two nodes, an etcd that elects, and a HAProxy that leads clients to the leader."""
 
-    def __init__(self, folder: Path, template: Path, *, synchronous: bool) -> None:
+    def __init__(
+        self, folder: Path, template: Path, *, synchronous: bool, closes: bool = True
+    ) -> None:
         self._folder = folder
+        self._closes = closes
         self._synchronous = synchronous
         self.port, self._etcd, peers = free_port(), free_port(), free_port()
         programs = make_cluster(template, PASSWORD, lambda _: None, durable=False)
@@ -166,8 +169,8 @@ class PatroniCluster:
         """Starts everything, and waits for the first leader; raises TimeoutError."""
         (self._folder / "etcd").mkdir(mode=0o700)
         give(self._folder / "etcd", self._run_as)
-        entrance = self._folder / "haproxy.cfg"
-        entrance.write_text(entrance_config(self.port, [node.ports for node in self.nodes]))
+        entrance, ports = self._folder / "haproxy.cfg", [node.ports for node in self.nodes]
+        entrance.write_text(entrance_config(self.port, ports, closes=self._closes))
         haproxy = ["haproxy", "-db", "-f", str(entrance)]
         for name, command in (("etcd", self._etcd_command), ("haproxy", haproxy)):
             self._processes.append(spawn(command, self._folder / f"{name}.log", self._run_as))

@@ -28,8 +28,9 @@ listen primary
     http-check expect status 200
     option clitcpka
     option srvtcpka
-    default-server inter 1s fall 2 rise 1 on-marked-down shutdown-sessions
+    default-server inter 1s fall 2 rise 1{closing}
 """
+CLOSING = " on-marked-down shutdown-sessions"
 LINK = """
 listen {source}
     bind {host}:{source}
@@ -74,13 +75,14 @@ def links_config(ports: Ports, etcd: int) -> str:
     )
 
 
-def entrance_config(port: int, nodes: Sequence[Ports]) -> str:
-    """Returns the configuration of the HAProxy to which clients connect."""
+def entrance_config(port: int, nodes: Sequence[Ports], *, closes: bool = True) -> str:
+    """Returns the configuration of the HAProxy to which clients connect; `closes` connections to a former leader."""
     servers = (
         f"    server {name} {HOST}:{ports.sql_link} check port {ports.rest_link}\n"
         for name, ports in zip("ab", nodes, strict=True)
     )
-    return HAPROXY + ENTRANCE.format(host=HOST, port=port) + "".join(servers)
+    entrance = ENTRANCE.format(host=HOST, port=port, closing=CLOSING if closes else "")
+    return HAPROXY + entrance + "".join(servers)
 
 
 def patroni_config(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from tests.support.database_proxy import Proxy
 from tests.support.database_proxy import proxy as proxy  # noqa: PLC0414 - a fixture
 from tests.support.refusing_mail_server import *  # noqa: F403 - fixtures
 from tests.support.refusing_mail_server import Db, Far, notify_people, states
 from tests.support.services import running, until
+from tocsin.engine.model import Unavailable
 from tocsin.engine.store.database import Database, connect_directly
 from tocsin.engine.store.lost_sessions import end_lost
 
@@ -57,3 +60,21 @@ async def test_connections_whose_session_is_there_stay_open(proxy: Proxy, db: Db
     await listening.execute("select 1")
     for each in (listening, asking, database):
         await each.close()
+
+
+async def test_a_service_reads_nothing_from_a_standby_to_which_a_proxy_leads(proxy: Proxy) -> None:
+    database = Database(proxy.dsn, primary=True)
+    await database.open()
+    proxy.is_standby = True
+    proxy.cut()
+    with pytest.raises(Unavailable):
+        await database.value("select 1")
+    proxy.is_standby = False
+    await until(lambda: _works(database))
+    await database.close()
+
+
+async def _works(database: Database) -> bool:
+    with suppress(Unavailable):
+        return bool(await database.value("select 1") == 1)
+    return False

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support.services import until
+
+# The row that a new session reads of itself, up to whether the server is a standby.
+OWN_SESSION = re.compile(rb"(\0\0\0\x10\d{16}\0\0\0\x01)f")
 
 
 class Proxy:
@@ -22,6 +26,8 @@ class Proxy:
         self._open: set[asyncio.StreamWriter] = set()
         self._moving = asyncio.Event()
         self._moving.set()
+        self.is_standby = False
+        """Whether the server names itself a standby, to new connections."""
         self._abandoned: set[asyncio.StreamWriter] = set()
         self.port = 0
         self._dsn = dsn
@@ -100,7 +106,7 @@ class Proxy:
             while data := await reader.read(65536):
                 await self._moving.wait()
                 if writer not in self._abandoned:
-                    writer.write(data)
+                    writer.write(OWN_SESSION.sub(rb"\1t", data) if self.is_standby else data)
                     await writer.drain()
             while writer in self._abandoned and not writer.is_closing():
                 await asyncio.sleep(0.05)  # the end is not passed on either

@@ -25,6 +25,11 @@ def test_clients_and_health_checks_use_the_links() -> None:
     assert "bind 127.0.0.1:4001" in text
 
 
+def test_haproxy_closes_connections_to_a_former_leader_unless_it_is_to_leave_them_open() -> None:
+    assert "shutdown-sessions" in entrance_config(4001, [A, B])
+    assert "shutdown-sessions" not in entrance_config(4001, [A, B], closes=False)
+
+
 def test_links_forward_to_the_programs_of_the_node() -> None:
     text = links_config(A, ETCD)
     links = re.findall(r"bind 127.0.0.1:(\d+)\n    server target 127.0.0.1:(\d+)", text)

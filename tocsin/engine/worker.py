@@ -132,7 +132,9 @@ async def _databases(
 ) -> AsyncIterator[tuple[Database, Database]]:
     """Yields two pools: for all else, and for the statements of deliveries, which are the same all the time."""
     pools = worker_pools(settings.max_connections)
-    to_database = partial(Database, dsn, pooler=settings.pooler_url, availability=availability)
+    to_database = partial(
+        Database, dsn, pooler=settings.pooler_url, availability=availability, primary=True
+    )
     other = to_database(max_size=pools.other)
     deliveries = to_database(max_size=pools.deliveries, good_for=1.0, steady=True)
     async with _opened(other), _opened(deliveries):

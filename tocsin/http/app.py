@@ -246,6 +246,7 @@ async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHu
         settings.database_url,
         pooler=settings.pooler_url,
         max_size=serve_pool(settings.max_connections),
+        primary=True,
     )
     await database.open()
     hub = BadgeHub(database, avatar_hosts=settings.avatar_hosts)

@@ -211,6 +211,9 @@ class Database(Queries):
 
     `availability` is shared by all that one process opens to the same database; `search_path` is for another's tables.
     `pooler` is the address of a pooler in transaction mode, where the pool connects in place of `dsn`.
+
+    One that is `primary` refuses connections to a standby, to which a proxy may lead just after a failover: what is
+    read there may be too old.
     """
 
     def __init__(
@@ -223,6 +226,7 @@ class Database(Queries):
         steady: bool = False,
         availability: Availability | None = None,
         search_path: str | None = None,
+        primary: bool = False,
     ) -> None:
         self.dsn = dsn
         self.pooler = pooler
@@ -232,6 +236,7 @@ class Database(Queries):
         self._good_for = good_for
         self._steady = steady
         self._search_path = search_path
+        self._primary = primary
         self._checked: WeakKeyDictionary[psycopg.AsyncConnection[Any], float] = WeakKeyDictionary()
         self._generation = self.availability.generation
         self._pool = self._new_pool()
@@ -279,7 +284,7 @@ class Database(Queries):
             await connection.set_deferrable(False)
             return
         await connection.execute(_SQL["configure_session"], _LASTING)
-        await note_session(self.dsn, connection)
+        await note_session(self.dsn, connection, primary=self._primary)
         if self._steady:
             await connection.execute(_SQL["configure_generic_plans"])
         if self._search_path is not None:
@@ -401,7 +406,7 @@ async def connect_directly(dsn: str) -> psycopg.AsyncConnection[Any]:
         try:
             await connection.execute(_SQL["configure_session"], _LASTING)
             await connection.execute(_SQL["configure_direct_session"])
-            await note_session(dsn, connection)
+            await note_session(dsn, connection, primary=True)
         except BaseException:
             await connection.close()
             raise

@@ -33,12 +33,15 @@ _sessions: dict[str, WeakKeyDictionary[Connection, ServerSession]] = {}
 """By DSN, the sessions of this process's connections."""
 
 
-async def note_session(dsn: str, connection: Connection) -> None:
-    """Notes the session of a new connection."""
-    async with connection.cursor(row_factory=args_row(ServerSession)) as cursor:
-        session = await (await cursor.execute(_SQL["own_session"])).fetchone()
-    if session is not None:
-        _sessions.setdefault(dsn, WeakKeyDictionary())[connection] = session
+async def note_session(dsn: str, connection: Connection, *, primary: bool) -> None:
+    """Notes the session of a new connection; raises OperationalError for a standby where it has to be the `primary`."""
+    row = await (await connection.execute(_SQL["own_session"])).fetchone()
+    if row is None:
+        return
+    pid, started, is_standby = row
+    if primary and is_standby:
+        raise psycopg.OperationalError("connected to a standby")
+    _sessions.setdefault(dsn, WeakKeyDictionary())[connection] = ServerSession(pid, started)
 
 
 async def end_lost(dsn: str, asking: Connection) -> int:

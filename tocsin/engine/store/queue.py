@@ -84,7 +84,11 @@ class Connector(procrastinate.PsycopgConnector):
         await check_start(dsn, settings.pooler_url, wait=settings.database_wait)
         pools = worker_pools(settings.max_connections)
         self._database = Database(
-            dsn, pooler=settings.pooler_url, max_size=pools.queue, search_path=QUEUE_SCHEMA
+            dsn,
+            pooler=settings.pooler_url,
+            max_size=pools.queue,
+            search_path=QUEUE_SCHEMA,
+            primary=True,
         )
         self._stopping.clear()
         # for its synchronous calls

@@ -61,8 +61,9 @@ set transaction isolation level repeatable read read only;
 select pg_backend_pid();
 
 -- name: own_session
--- This session: its process id, and its start in microseconds, which distinguishes it from those of other servers.
-select a.pid, (extract(epoch from a.backend_start) * 1000000)::bigint
+-- This session: its process id, and its start in microseconds, which distinguishes it from those of other servers; and whether
+-- the server is a standby.
+select a.pid, (extract(epoch from a.backend_start) * 1000000)::bigint, pg_is_in_recovery()
 from pg_stat_get_activity(pg_backend_pid()) a;
 
 -- name: lost_sessions
