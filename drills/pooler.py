@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -20,13 +19,14 @@ from pathlib import Path
 
 from msgspec import structs
 
+from drills.ground import drill_folder, show
 from faults.inject import Injector, Window
 from faults.ledger import read_ledger
 from faults.load import Load
 from faults.plan import PEOPLE, TYPES, Action, Fault, Plan, make_plan
 from faults.processes import ends_with_parent
 from faults.run import Result, Run, populate
-from faults.server import APP, HOST, OWNER, PASSWORD, Server, free_port, make_template
+from faults.server import APP, HOST, OWNER, PASSWORD, Server, free_port
 from faults.stage import Stage, serving
 from tocsin.dev.postgres_cluster import give
 
@@ -169,31 +169,15 @@ def sessions(server: Server) -> int:
     return len(server.backends())
 
 
-def show(result: Result) -> str:
-    """Returns the result as text."""
-    lines = [
-        *(f"{each.kind} for {each.ended - each.began:.1f} s" for each in result.windows),
-        f"{result.events} events, {result.deliveries} deliveries, {result.accepted} messages accepted",
-        f"calls: {', '.join(f'{n} {name}' for name, n in sorted(result.calls.items()))}",
-        f"accepted twice: {sum(result.duplicates.values())}; quiet after {result.quiet:.0f} s",
-    ]
-    lines += [f"VIOLATED {each.invariant}: {each.text}" for each in result.violations[:20]]
-    lines.append("failed" if result.violations else "nothing lost, nothing twice")
-    return "\n".join(lines)
-
-
 def main(arguments: list[str]) -> int:
     """Runs the drill, and prints its result."""
     parser = argparse.ArgumentParser(prog="python -m drills.pooler", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="tocsin-drill-") as made:
-        folder = Path(made)
-        folder.chmod(0o755)
-        make_template(folder / "template")
-        (folder / "disk").mkdir()
-        (folder / "disk").chmod(0o755)
+    with drill_folder() as folder:
         result = asyncio.run(run_drill(options.seed, folder, lambda step: print(step, flush=True)))
+    for each in result.windows:
+        print(f"{each.kind} for {each.ended - each.began:.1f} s")
     print(show(result))
     return 1 if result.violations else 0
 

@@ -9,6 +9,7 @@ import click
 
 from tocsin.cli import administration, services
 from tocsin.cli.imports import import_group
+from tocsin.cli.restored import restored
 from tocsin.cli.templates import templates
 from tocsin.cli.top import top
 
@@ -67,6 +68,7 @@ COMMANDS = (
     *services.COMMANDS,
     *administration.COMMANDS,
     import_group,
+    restored,
     templates,
     top,
 )

@@ -104,9 +104,9 @@ class DeliveryState(StrEnum):
 _S = DeliveryState
 TRANSITIONS: dict[DeliveryState | None, tuple[DeliveryState, ...]] = {
     None: (_S.QUEUED, _S.DEFERRED, _S.SKIPPED),
-    _S.QUEUED: (_S.SENDING, _S.DEFERRED, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
+    _S.QUEUED: (_S.SENDING, _S.DEFERRED, _S.SENT, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
     _S.SENDING: tuple(state for state in _S if state is not _S.SENDING),
-    _S.DEFERRED: (_S.QUEUED, _S.SENDING, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
+    _S.DEFERRED: (_S.QUEUED, _S.SENDING, _S.SENT, _S.FAILED, _S.CANCELLED, _S.EXPIRED),
     # an operator replays what failed, and an app any message of a webhook
     _S.FAILED: (_S.QUEUED,),
     _S.SENT: (_S.QUEUED,),
