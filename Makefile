@@ -163,6 +163,12 @@ drill-failover: $(VENV)/.dev ## failovers by Patroni, etcd and HAProxy under loa
 	@tools/debian.sh patroni=patroni etcd-server=etcd haproxy=haproxy
 	@exec $(PY) -m drills.failover $(ARGS)
 
+drill-restore: $(VENV)/.dev ## a lost database restored from a dump and to a point in time, under load; five minutes; ARGS="--kinds dump"
+	@exec $(PY) -m drills.restore $(ARGS)
+
+drill-upgrade: $(VENV)/.dev ## services of version N replaced by N+1 under load, with a schema change of each kind; two minutes
+	@exec $(PY) -m drills.upgrade $(ARGS)
+
 mutants: mutants-pure mutants-edits ## small faults in the code, each of which a test has to notice; half an hour
 
 mutants-pure: $(VENV)/.dev build/mutants/.installed ## mutants by mutmut, in the pure modules; ARGS='"*retry*"' picks some

@@ -1,14 +1,16 @@
 """Brings the database at a DSN to this version's schema, and creates logins for it.
 
-Everything is one transaction that locks the table tocsin.migration: a crash leaves the old schema unchanged, and
-several processes may start at once. docs/adr/0006-migrations.md has the reasons against a migration tool.
+All but tocsin.sql.online is one transaction that locks the table tocsin.migration: a crash leaves the old schema
+unchanged, and several processes may start at once. It never waits for a lock for long, since all calls of apps would
+wait behind it: it is rolled back and tried again. docs/adr/0006-migrations.md has the reasons against a migration tool.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import psycopg
@@ -19,26 +21,83 @@ from tocsin.engine.store.connection import connect, find_fault
 from tocsin.settings.running_instance import SecretFileError, keep_secrets
 from tocsin.sql import load
 from tocsin.sql.install import MigrationError, RoleError, install, lines, run_each
+from tocsin.sql.online import LOCK_TIMEOUT, build_indexes, finish, lock_holders
 
 _ROLE_QUERIES = load("role")
 _QUERIES = load("migration")
 
 _Report = Callable[[str], None]
 
+LOCKED_FOR = 300.0
+"""For how many seconds a migration is tried again while tables are locked."""
+_PAUSE = 3.0  # seconds in which they get their turn
+_LOCKED = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 
-def migrate(dsn: str, report: _Report | None = None) -> None:
-    """Migrates the database at `dsn`, its owner's; does nothing where it is up to date. Raises MigrationError."""
+
+def migrate(dsn: str, report: _Report | None = None, *, wait: float = LOCKED_FOR) -> None:
+    """Migrates the database at `dsn`, its owner's; does nothing where it is up to date. Raises MigrationError.
+
+    Tries for `wait` seconds where sessions keep its tables locked.
+    """
+    report = report or _ignore
+    deadline = time.monotonic() + wait
     try:
         if fault := find_fault(dsn):
             raise MigrationError(fault)
-        with connect(dsn, autocommit=True) as connection, connection.transaction():
-            install(connection, default_catalogue().in_order(), report)
+        with connect(dsn, autocommit=True) as connection:
+            _retried(connection, _install, report, deadline)
+            with connect(dsn, autocommit=True) as guard:
+                build_indexes(connection, guard, report)
+            connection.execute(_QUERIES["stay_self"])
+            _retried(connection, finish, report, deadline)
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"{error.diag.message_primary}: migrate as the role that owns the schemas tocsin and tocsin_queue."
         ) from error
     except RoleError as error:
         raise MigrationError(str(error)) from error
+
+
+def _ignore(line: str) -> None: ...
+
+
+def _install(connection: psycopg.Connection[Any], report: _Report) -> None:
+    catalogue = default_catalogue().in_order()
+    install(connection, catalogue, report, online=True, lock_timeout=LOCK_TIMEOUT)
+
+
+def _retried(
+    connection: psycopg.Connection[Any],
+    step: Callable[[psycopg.Connection[Any], _Report], None],
+    report: _Report,
+    deadline: float,
+) -> None:
+    """Runs a step in a transaction, again while a table is locked; reports once by which sessions."""
+    said: set[str] = set()
+
+    def report_once(line: str) -> None:
+        if line not in said:
+            said.add(line)
+            report(line)
+
+    waits = False
+    while True:
+        before = lock_holders(connection)
+        try:
+            with connection.transaction():
+                return step(connection, report_once)
+        except _LOCKED as error:
+            # those that began since only waited behind this attempt
+            still = [text for key, text in lock_holders(connection).items() if key in before]
+            holders = ", ".join(still) or "short transactions"
+            if time.monotonic() >= deadline:
+                raise MigrationError(
+                    f"Nothing was changed: tables are locked by {holders}. End them, or migrate when they have ended."
+                ) from error
+            if not waits:
+                report(f"Waiting for locks, held by {holders}.")
+            waits = True
+            time.sleep(_PAUSE)
 
 
 def apply_catalogue(dsn: str, catalogue: CatalogueFile) -> int:

@@ -147,11 +147,18 @@ def _set_up_service() -> Settings:
 
 
 @click.command()
-def migrate() -> None:
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    default=300.0,
+    show_default=True,
+    help="For how many seconds to try again while sessions keep tables locked.",
+)
+def migrate(wait: float) -> None:
     """Bring the database to this version's schema."""
     from tocsin.migrate import migrate as run_migrations
 
-    run_migrations(find_dsn(), click.echo)
+    run_migrations(find_dsn(), click.echo, wait=wait)
     click.echo("The database is up to date.")
 
 

@@ -26,12 +26,19 @@ _LAST = {"grants.sql", "planner_profiles.sql"}  # they change the functions of t
 _FUNCTIONS = (
     "functions"  # the name in tocsin.migration under which the checksum of all functions is
 )
+_HAD_FUNCTIONS = "functions "  # the prefix of the checksums that it had
 _QUEUE = "procrastinate "  # the prefix of its versions there
 
 _Report = Callable[[str], None]
 _AnyConnection = psycopg.Connection[Any]
 
-State = Literal["missing", "unreadable", "behind", "newer", "current"]
+CONCURRENT = ".concurrent.sql"
+"""The ending of migrations whose indexes `tocsin migrate` builds concurrently, after its transaction."""
+AFTER = ".after.sql"
+"""The ending of migrations that wait until no process of another version runs."""
+
+State = Literal["missing", "unreadable", "behind", "unfinished", "current", "newer", "incompatible"]
+"""How the schemas relate to this version. It can work on those of a newer version, until that finishes its changes."""
 
 
 class RoleError(Exception):
@@ -43,25 +50,33 @@ class MigrationError(Exception):
 
 
 def install(
-    connection: _AnyConnection, catalogue: Mapping[str, object], report: _Report | None = None
+    connection: _AnyConnection,
+    catalogue: Mapping[str, object],
+    report: _Report | None = None,
+    *,
+    online: bool = False,
+    lock_timeout: str = "0",
 ) -> None:
     """Brings both schemas to this version in the connection's transaction; repeats nothing that was done before.
 
-    `catalogue` is what a new database starts with, as `CatalogueFile.in_order()` has it. Role and settings of the
-    session are put back at the end. Raises MigrationError or RoleError.
+    `catalogue` is what a new database starts with, as `CatalogueFile.in_order()` has it. Where it is `online`, what
+    `tocsin.sql.online` does is left out. A table that stays locked for longer than `lock_timeout` raises
+    LockNotAvailable. Role and settings of the session are put back at the end. Raises MigrationError or RoleError.
     """
     report = report or _ignore
-    with _session_settings(connection):
+    with installing(connection, lock_timeout):
         _create_migration(connection)
-        _lock(connection, report)
+        lock(connection, report, lock_timeout)
         applied: dict[str, str] = dict(
             connection.execute(_QUERIES["applied_migrations"]).fetchall()
         )
         _apply_queue(connection, applied, report)
-        _apply_migrations(connection, applied, report)
+        _apply_migrations(connection, applied, report, online=online)
         for path in _function_files():
             _run(connection, path)
-        _record(connection, _FUNCTIONS, _checksum(*_function_files()))
+        functions = checksum(*_function_files())
+        _record(connection, _FUNCTIONS, functions)
+        _record(connection, _HAD_FUNCTIONS + functions, "")
         connection.execute(_QUERIES["reset_foreign_xids"])
         connection.execute(_QUERIES["refresh_default_decisions"])
         connection.execute(_QUERIES["apply_default_catalogue"], {"catalogue": Jsonb(catalogue)})
@@ -69,7 +84,7 @@ def install(
 
 def uninstall(connection: _AnyConnection) -> None:
     """Drops both schemas with all that is in them, in the connection's transaction; the roles stay."""
-    with _session_settings(connection):
+    with installing(connection):
         act_as_owner(connection)
         connection.execute(_QUERIES["drop_schemas"])
 
@@ -82,18 +97,27 @@ def state(connection: _AnyConnection) -> State:
     if not found[0]:
         return "unreadable"
     applied: dict[str, str] = dict(connection.execute(_QUERIES["applied_migrations"]).fetchall())
-    if _newer(applied):
-        return "newer"
-    wanted = {path.name for path in sql_files("migrations")}
+    newer, functions = _newer(applied), checksum(*_function_files())
+    if any(name.endswith(AFTER) for name in newer):
+        return "incompatible"
+    missing = {path.name for path in sql_files("migrations")} - applied.keys()
     queue = _newest_queue(applied)
     if (
-        wanted <= applied.keys()
-        and applied.get(_FUNCTIONS) == _checksum(*_function_files())
-        and queue is not None
-        and _numbers(queue) >= _numbers(_queue_source()[0])
+        any(not name.endswith((CONCURRENT, AFTER)) for name in missing)
+        or _HAD_FUNCTIONS + functions not in applied
+        or queue is None
+        or _numbers(queue) < _numbers(_queue_source()[0])
     ):
-        return "current"
-    return "behind"
+        return "behind"
+    if newer or applied[_FUNCTIONS] != functions:
+        return "newer"
+    return "unfinished" if missing else "current"
+
+
+def other_processes(connection: _AnyConnection) -> list[str]:
+    """Returns the running processes of another version."""
+    rows = connection.execute(_QUERIES["other_processes"], {"version": version("tocsin")})
+    return [f"{kind} {pid} on {host} ({other})" for kind, host, pid, other in rows.fetchall()]
 
 
 def act_as_owner(connection: _AnyConnection) -> None:
@@ -132,10 +156,10 @@ def _ignore(line: str) -> None: ...
 
 
 @contextmanager
-def _session_settings(connection: _AnyConnection) -> Iterator[None]:
+def installing(connection: _AnyConnection, lock_timeout: str = "0") -> Iterator[None]:
     """Sets what the files rely on, and puts back what was set before: the transaction may be a framework's."""
     before = connection.execute(_QUERIES["installation_settings"]).fetchall()
-    connection.execute(_QUERIES["configure_installation"])
+    connection.execute(_QUERIES["configure_installation"], {"lock_timeout": lock_timeout})
     yield
     for name, value in before:
         connection.execute(_QUERIES["restore_setting"], {"name": name, "value": value})
@@ -156,7 +180,7 @@ def _create_migration(connection: _AnyConnection) -> None:
             return
 
 
-def _lock(connection: _AnyConnection, report: _Report) -> None:
+def lock(connection: _AnyConnection, report: _Report, lock_timeout: str = "0") -> None:
     """Waits for another migration to end, and reports which sessions it waits for."""
     reported = False
     while True:
@@ -164,7 +188,8 @@ def _lock(connection: _AnyConnection, report: _Report) -> None:
             with connection.transaction():
                 connection.execute("set local lock_timeout = '3s'")
                 connection.execute(_QUERIES["lock_migration"])
-                connection.execute("set local lock_timeout = 0")
+            restored = {"name": "lock_timeout", "value": lock_timeout}
+            connection.execute(_QUERIES["restore_setting"], restored)
         except psycopg.errors.LockNotAvailable:
             if not reported:
                 for pid, role, program in connection.execute(_QUERIES["migration_blockers"]):
@@ -174,17 +199,25 @@ def _lock(connection: _AnyConnection, report: _Report) -> None:
             return
 
 
-def _apply_migrations(connection: _AnyConnection, applied: dict[str, str], report: _Report) -> None:
+def _apply_migrations(
+    connection: _AnyConnection, applied: dict[str, str], report: _Report, *, online: bool
+) -> None:
     if newer := _newer(applied):
         raise MigrationError(
             f"The database is newer than this Tocsin (it has {max(newer)}): install the newer version."
         )
-    for path in sql_files("migrations"):
+    paths = sql_files("migrations")
+    later: tuple[str, ...] = ()
+    if paths[0].name in applied:
+        later = (CONCURRENT, AFTER) if online else (AFTER,) if other_processes(connection) else ()
+    for path in paths:
+        if path.name not in applied and path.name.endswith(later):
+            continue
         if path.name not in applied:
             report(f"Migrating: {path.stem}")
             _run(connection, path)
-            _record(connection, path.name, _checksum(path))
-        elif applied[path.name] != _checksum(path):
+            _record(connection, path.name, checksum(path))
+        elif applied[path.name] != checksum(path):
             raise MigrationError(
                 f"{path.name} was edited after it was applied: put it back and write a new migration."
             )
@@ -193,7 +226,8 @@ def _apply_migrations(connection: _AnyConnection, applied: dict[str, str], repor
 def _newer(applied: dict[str, str]) -> list[str]:
     """Returns what a later version of Tocsin applied."""
     known = {_FUNCTIONS, *(path.name for path in sql_files("migrations"))}
-    return [name for name in applied if not name.startswith(_QUEUE) and name not in known]
+    ours = (_QUEUE, _HAD_FUNCTIONS)
+    return [name for name in applied if not name.startswith(ours) and name not in known]
 
 
 def _apply_queue(connection: _AnyConnection, applied: dict[str, str], report: _Report) -> None:
@@ -242,7 +276,8 @@ def _function_files() -> list[Path]:
     return sorted(sql_files("functions"), key=lambda path: (path.name in _LAST, path))
 
 
-def _checksum(*paths: Path) -> str:
+def checksum(*paths: Path) -> str:
+    """Returns the SHA-256 of files, as tocsin.migration has it."""
     return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
 
 
@@ -251,7 +286,11 @@ def _record(connection: _AnyConnection, name: str, checksum: str) -> None:
 
 
 def _run(connection: _AnyConnection, path: Path) -> None:
-    connection.execute(path.read_text(encoding="utf-8"))
+    """Runs a file; in a transaction, an index can't be built concurrently."""
+    text = path.read_text(encoding="utf-8")
+    if path.name.endswith(CONCURRENT):
+        text = text.replace("index concurrently", "index")
+    connection.execute(text)
 
 
 def _numbers(version_text: str) -> tuple[int, ...]:

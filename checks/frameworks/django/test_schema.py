@@ -123,7 +123,7 @@ def test_a_later_version_is_applied_by_the_next_migrate(name: str, manage: Manag
     before = schemas(name)
     with psycopg.connect(SERVER, dbname=name) as found:
         found.execute("drop function tocsin.why")
-        found.execute("update tocsin.migration set checksum = 'x' where name = 'functions'")
+        found.execute("delete from tocsin.migration where name like 'functions %'")
     assert "Run manage.py migrate." in manage("check", "--database", "default")
     assert "Installing Tocsin's schemas" in manage("migrate")
     assert schemas(name) == before

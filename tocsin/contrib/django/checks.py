@@ -47,8 +47,8 @@ def check_database(
     if not is_ours(connection):
         return []
     found = state_of(connection)
-    if found in ("missing", "behind", "newer"):
-        return [_message(found)]
+    if found in ("missing", "behind", "newer", "incompatible"):
+        return [_message("newer" if found == "incompatible" else found)]
     with connection.cursor() as cursor:
         cursor.execute(_CAN_CALL)
         role, allowed = cursor.fetchone()

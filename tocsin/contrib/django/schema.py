@@ -59,12 +59,12 @@ def after_migrate(
         _flush(connection)
         return
     found = state_of(connection)
-    if found in ("missing", "behind"):
+    if found in ("missing", "behind", "unfinished"):
         if verbosity > 0:
             print("  Installing Tocsin's schemas")
         with transaction.atomic(using=using):
             _install(connection)
-    if found not in ("newer", "unreadable"):
+    if found not in ("newer", "incompatible", "unreadable"):
         _configure(connection)
 
 

@@ -13,9 +13,10 @@ import structlog
 from msgspec import Struct
 
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.connection import find_fault, probe
+from tocsin.engine.store.connection import connect, find_fault, probe
 from tocsin.engine.store.database import Database, Queries
 from tocsin.sql import load
+from tocsin.sql.install import State, state
 
 _SQL = load("health")
 _IS_SUPERUSER = load("role")["is_superuser"]
@@ -24,6 +25,11 @@ _HOLDS_FOR = 0.3  # seconds
 _READY_WITHIN = 1.0  # seconds
 # Seconds after which some process leads, also where the one before hangs.
 _ELECTED_WITHIN = 20.0
+_BEHIND = (
+    "The database is of an earlier version: run `tocsin migrate` of this version first "
+    "(TOCSIN_DATABASE_WAIT is how long services wait for it)."
+)
+_TOO_NEW = "The database is of a newer version, on which this one can't work: install that version."
 _NOT_MIGRATED = "The database is not migrated: run `tocsin migrate` first."
 # In PostgreSQL's refusals that may pass: it starts, recovers or stops, or has no room left on its disk or in memory.
 _PASSING = (
@@ -143,7 +149,7 @@ async def check_start(dsn: str, pooler: str | None = None, *, wait: float) -> No
     while True:
         await _wait_for_database(dsn, wait, deadline)
         try:
-            await _check_start(dsn)
+            await _check_start(dsn, deadline)
             return await _check_pooler(dsn, pooler, deadline)
         except psycopg.Error as error:
             reason = " ".join(str(error).split())
@@ -153,10 +159,11 @@ async def check_start(dsn: str, pooler: str | None = None, *, wait: float) -> No
             await asyncio.sleep(_AGAIN)
 
 
-async def _check_start(dsn: str) -> None:
+async def _check_start(dsn: str, deadline: float) -> None:
     try:
         if fault := await asyncio.to_thread(find_fault, dsn):
             raise NotReady(fault)
+        await _check_version(dsn, deadline)
         async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=5) as connection:
             row = await (await connection.execute(_SQL["is_migrated"])).fetchone()
             found = await (await connection.execute(_IS_SUPERUSER)).fetchone()
@@ -172,6 +179,29 @@ async def _check_start(dsn: str) -> None:
     if found == (True,):
         cure = "use a login that is granted tocsin_service"
         log.warning("connected to the database as a superuser", role=role, cure=cure)
+
+
+async def _check_version(dsn: str, deadline: float) -> None:
+    """Raises NotReady where the schema is older than this version by the deadline, or too new to work on."""
+    waiting = False
+    while (found := await asyncio.to_thread(_read_state, dsn)) == "behind":
+        if time.monotonic() >= deadline:
+            raise NotReady(_BEHIND)
+        if not waiting:
+            log.warning("waiting for `tocsin migrate` of this version")
+            waiting = True
+        await asyncio.sleep(_AGAIN)
+    if found == "incompatible":
+        raise NotReady(_TOO_NEW)
+    if found == "newer":
+        log.warning(
+            "the database is newer than this version", cure="restart with the newer version"
+        )
+
+
+def _read_state(dsn: str) -> State:
+    with connect(dsn) as connection:
+        return state(connection)
 
 
 async def _check_pooler(dsn: str, pooler: str | None, deadline: float) -> None:

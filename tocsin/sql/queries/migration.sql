@@ -16,6 +16,58 @@ where l.relation = to_regclass('tocsin.migration')
     and l.mode not in ('AccessShareLock', 'RowShareLock')
     and l.pid <> pg_backend_pid();
 
+-- name: lock_holders
+-- Transactions of other sessions that hold locks on Tocsin's tables; when each began is hidden from roles that may not see it.
+select
+    l.virtualtransaction,
+    a.pid,
+    a.usename::text,
+    a.application_name,
+    extract(epoch from clock_timestamp() - a.xact_start)::float8
+from pg_stat_activity a
+join (
+    select distinct k.pid, k.virtualtransaction
+    from pg_locks k
+    join pg_class c on c.oid = k.relation
+    join pg_namespace n on n.oid = c.relnamespace
+    where k.granted
+        and k.database = (select d.oid from pg_database d where d.datname = current_database())
+        and n.nspname in ('tocsin', 'tocsin_queue')
+) l using (pid)
+where a.pid <> pg_backend_pid()
+order by a.xact_start, a.pid;
+
+-- name: stay_owner
+-- Acts as another role until the session ends, without a timeout: statements follow that can't be in one transaction.
+select
+    set_config('role', :owner, false),
+    set_config('lock_timeout', '0', false),
+    set_config('statement_timeout', '0', false);
+
+-- name: stay_self
+-- Acts as the session's own role again.
+select set_config('role', 'none', false);
+
+-- name: invalid_indexes
+-- Statements that drop the indexes which an interrupted attempt left invalid.
+select format('drop index concurrently tocsin.%I', c.relname)
+from pg_index i
+join pg_class c on c.oid = i.indexrelid
+where c.relnamespace = 'tocsin'::regnamespace
+    and not i.indisvalid;
+
+-- name: other_processes
+-- Processes of another version that reported in the last minute.
+select
+    p.kind,
+    p.host,
+    p.pid,
+    p.version
+from tocsin.process p
+where p.version <> :version
+    and p.reported_at > clock_timestamp() - interval '60 seconds'
+order by p.kind, p.host, p.pid;
+
 -- name: create_schemas#
 -- Creates the schemas where they are missing.
 do $$
@@ -57,7 +109,7 @@ select
     set_config('search_path', 'pg_catalog, pg_temp', true),
     set_config('client_min_messages', 'warning', true),
     set_config('check_function_bodies', 'off', true),
-    set_config('lock_timeout', '0', true),
+    set_config('lock_timeout', :lock_timeout, true),
     set_config('statement_timeout', '0', true),
     set_config('standard_conforming_strings', 'on', true);
 
