@@ -71,9 +71,12 @@ async def show(
     locale: Locale = "en",
 ) -> Response[Any]:
     """One mail: its text, headers and source, and its HTML in a frame."""
+    folder = services.settings.templates_dir
+    before = await asyncio.to_thread(Templates(folder).version)
     shown = await _shown(services, kind, locale)
     values: dict[str, Any] = {
         "kind": kind,
+        "version": before,  # what is saved from now on may not be shown
         "shown": shown,
         "locale": locale,
         "locales": _locales(services),

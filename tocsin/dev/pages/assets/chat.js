@@ -44,6 +44,8 @@ function item(post) {
 }
 
 if (list) {
-  await show();
-  setInterval(() => document.hidden || show(), 2000);
+  // the service may be unavailable for a moment
+  const look = () => show().catch(() => {});
+  await look();
+  setInterval(() => document.hidden || look(), 2000);
 }

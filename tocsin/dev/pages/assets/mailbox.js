@@ -69,7 +69,9 @@ export class Mailbox {
     frame.hidden = this.as !== "html";
     text.hidden = !frame.hidden;
     if (this.as === "text") text.textContent = mail.text;
-    if (this.as === "source") text.textContent = await (await fetch(`mail/${mail.id}/source/`)).text();
+    if (this.as !== "source") return;
+    const source = await (await fetch(`mail/${mail.id}/source/`)).text();
+    if (this.shown === mail && this.as === "source") text.textContent = source; // unless something else is shown by now
   }
 
   mark() {

@@ -28,6 +28,7 @@ export class Panel {
   /** As the app's own session would make it. */
   async token() {
     const response = await fetch(`token/?person=${encodeURIComponent(this.person)}`);
+    if (response.status >= 500) throw new Error("The service is unavailable."); // the bell tries again
     return response.ok ? (await response.json()).token : null;
   }
 
@@ -82,10 +83,12 @@ export class Panel {
     view.querySelector(".from").textContent = notification.event_type;
     view.querySelector(".text").textContent = notification.body;
     const why = view.querySelector(".why");
+    this.opened = notification.id;
     why.replaceChildren();
     this.show("opened", notification.action_url ?? "/");
     view.querySelector("h3").focus();
     const { channels } = (await this.call("GET", `notifications/${notification.id}/why/`)) ?? { channels: [] };
+    if (this.opened !== notification.id) return; // another was opened meanwhile
     why.replaceChildren(
       ...channels.map(({ sentence }) => Object.assign(document.createElement("li"), { textContent: sentence })),
     );

@@ -5,7 +5,8 @@ const EACH = 1000;
 const byId = (id) => document.getElementById(id);
 const view = byId("view");
 const root = new URL(view ? "../" : "./", document.baseURI);
-let known = null;
+let known = view?.dataset.version ?? null; // that of the templates which are shown
+let shows = 0;
 
 async function ask(url) {
   const response = await fetch(url, { headers: { Accept: "application/json" } });
@@ -36,7 +37,9 @@ function headerRow([name, value]) {
 
 async function showMail() {
   const { scheme, width, locale } = Object.fromEntries(new FormData(view));
+  const number = ++shows;
   const shown = await ask(new URL(`?${new URLSearchParams({ locale })}`, document.baseURI));
+  if (number !== shows) return; // another view was chosen meanwhile
   byId("problem").hidden = !shown.problem;
   byId("problem").textContent = shown.problem ?? "";
   if (shown.problem) return; // what was there before stays to look at
