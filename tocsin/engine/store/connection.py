@@ -12,7 +12,7 @@ import psycopg
 import structlog
 
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.lost_sessions import end_lost
+from tocsin.engine.store.lost_sessions import ConnectionsInUse, end_lost
 from tocsin.sql import load
 
 # Whether the database can be reached: one watcher for a process, shared by all that wait for the database.
@@ -32,6 +32,8 @@ _CONNECT_WITHIN = 5.0
 # A server that has no connection left is available: those that are open still work.
 _FULL = ("too many", "remaining connection slots")
 _NO_RESPONSE = "no response within 2 s"
+# After an outage of so many seconds, statements that were sent before it fail.
+_HANGS_FOR = 10.0
 # Seconds between two lines of the log during an outage.
 _REMIND = 60.0
 
@@ -91,6 +93,7 @@ class Availability:
         self._available.set()
         self._probed = asyncio.Event()  # since a connection was lost
         self._probing: asyncio.Task[None] | None = None
+        self.in_use = ConnectionsInUse()
         self.reason = ""
         """Why the last attempt to connect failed, in one line; empty while the database is available."""
         self.on_return: OnReturn | None = None
@@ -141,6 +144,8 @@ class Availability:
             if now >= remind_at:
                 remind_at = now + _REMIND
                 log.warning("database unavailable", reason=reason, seconds=round(now - lost_at))
+            if now - lost_at > _HANGS_FOR:
+                self.in_use.end_waiting()
             await asyncio.sleep(_PROBE_AGAIN)
         if self.reason:
             self.generation += 1

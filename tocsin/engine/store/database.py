@@ -295,6 +295,7 @@ class Database(Queries):
     async def session(self) -> AsyncIterator[Session]:
         """Yields a connection for several statements, each committed by itself; raises Unavailable."""
         pool, connection = await self._connection()
+        self.availability.in_use.begin(connection)
         try:
             with expected_failures():
                 yield self._session_on(connection)
@@ -304,6 +305,7 @@ class Database(Queries):
                 self._report_lost(pool, broken=connection.closed)
             raise
         finally:
+            self.availability.in_use.end(connection)
             await pool.putconn(connection)
 
     def _session_on(self, connection: psycopg.AsyncConnection[Any]) -> Session:

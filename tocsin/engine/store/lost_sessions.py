@@ -1,7 +1,10 @@
-"""Ends connections whose session does not exist on the server any more, and which would wait for it for ever.
+"""Ends connections that would wait for ever: their session does not exist any more, or the database hangs.
 
 After a failover, a proxy may keep connections to the former server open: nothing comes through them, and keepalives
 end at the proxy. So whatever connects again asks the server which sessions of this process it still has.
+
+A server that hangs, or a proxy in front of it, may keep a connection open too. What was sent before it hung gets no
+response; what is sent after that fails at once, since the database is known to be unavailable.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import args_row
 
 from tocsin.sql import load
@@ -61,6 +65,27 @@ async def end_lost(dsn: str, asking: Connection) -> int:
     for connection in ended:
         _shut_down(connection)
     return len(ended)
+
+
+class ConnectionsInUse:
+    """The connections of a process on which statements run now."""
+
+    def __init__(self) -> None:
+        self._connections: set[Connection] = set()
+
+    def begin(self, connection: Connection) -> None:
+        """Notes that a connection is in use."""
+        self._connections.add(connection)
+
+    def end(self, connection: Connection) -> None:
+        """Notes that it is not in use any more."""
+        self._connections.discard(connection)
+
+    def end_waiting(self) -> None:
+        """Ends those that wait for a response: each statement fails as if the server had closed its connection."""
+        for connection in self._connections:
+            if connection.info.transaction_status == TransactionStatus.ACTIVE:
+                _shut_down(connection)
 
 
 def _shut_down(connection: Connection) -> None:
