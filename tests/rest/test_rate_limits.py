@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ from litestar import Litestar
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import SECRET, URL, bearer, development_app, token, transport_to
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.installation import ServingProcesses, SharedState
 from tocsin.http.errors import TooManyRequests
 from tocsin.http.middleware import Limiter, client_address
 from tocsin.settings import DEFAULT_RATE_LIMITS, RateLimit, Settings, to_networks
@@ -164,6 +166,27 @@ def test_a_bucket_fills_again_in_the_time_of_the_limit(clock: list[float]) -> No
     clock[0] += 61
     for _ in range(4):
         limiter.count("alice")
+
+
+def test_several_processes_share_the_rate_and_each_has_the_whole_bucket(clock: list[float]) -> None:
+    processes = ServingProcesses()
+    processes.learn(SharedState(3))
+    limiters = [Limiter(RateLimit("reads", 4, 60), lambda: clock[0], processes) for _ in range(3)]
+    passed = 0
+    for _ in range(10 * 60):
+        clock[0] += 1
+        for limiter in limiters:
+            with suppress(TooManyRequests):
+                limiter.count("alice")
+                passed += 1
+    assert 3 * 4 + 9 * 4 <= passed <= 3 * 4 + 10 * 4
+    with pytest.raises(TooManyRequests) as refused:
+        limiters[0].count("alice")
+    assert 15 < refused.value.retry_after <= 45
+    processes.learn(SharedState(1))  # the others ended
+    clock[0] += 61
+    for _ in range(4):
+        limiters[0].count("alice")
 
 
 def test_callers_are_forgotten_once_their_bucket_is_full(clock: list[float]) -> None:

@@ -26,7 +26,13 @@ from tocsin.engine.ops.overview import Overviews, keep_counting
 from tocsin.engine.store.connection import serve_pool
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
-from tocsin.engine.store.installation import ProcessReport, get_secret, keep_reporting, new_identity
+from tocsin.engine.store.installation import (
+    ProcessReport,
+    ServingProcesses,
+    get_secret,
+    keep_reporting,
+    new_identity,
+)
 from tocsin.http import observability, openapi
 from tocsin.http.apps import events, mail_events, recipients, targets
 from tocsin.http.auth import ACCESS, SCOPE, Authenticator
@@ -73,10 +79,12 @@ def create_app(
     extra_routes: Sequence[ControllerRouterHandler] = (),
     metrics: Metrics | None = None,
     development_key: str | None = None,
+    processes: ServingProcesses | None = None,
 ) -> Litestar:
     """Returns the app over an open database and a started hub, which stay their maker's to stop.
 
     With a `development_key` it also accepts tokens signed with that, and only calls to names of this machine.
+    `processes` share the rate limits; this one alone, where there is none.
     """
     metrics = metrics or Metrics()
     offload = Offload(settings, database.dsn, pooler=database.pooler)
@@ -87,7 +95,9 @@ def create_app(
         "offload": offload,
     }
     provided = shared | {"metrics": metrics, "overviews": Overviews(database)}
-    rate_limiting = RateLimiting(settings, development=development_key is not None)
+    rate_limiting = RateLimiting(
+        settings, processes or ServingProcesses(), development=development_key is not None
+    )
     summary = RequestSummary(metrics, "GET", COUNT_PATH.rstrip("/"), 200)
     app = Litestar(
         [*_ROUTERS, Router("/", route_handlers=extra_routes, include_in_schema=False)],
@@ -217,7 +227,8 @@ async def serve(
     limits: Limits | None = None,
 ) -> None:
     """Serves until SIGINT or SIGTERM; raises Unavailable without a database, SystemExit without the port."""
-    async with _services(settings) as (database, hub):
+    processes = ServingProcesses()
+    async with _services(settings, processes) as (database, hub):
         metrics = Metrics()
         app = create_app(
             settings,
@@ -227,6 +238,7 @@ async def serve(
             extra_routes=extra_routes,
             metrics=metrics,
             development_key=development_key,
+            processes=processes,
         )
         server = Server(uvicorn_config(settings, app, metrics.connections, limits), hub, started)
         _collect_less()
@@ -235,7 +247,9 @@ async def serve(
 
 
 @asynccontextmanager
-async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHub]]:
+async def _services(
+    settings: Settings, processes: ServingProcesses
+) -> AsyncIterator[tuple[Database, BadgeHub]]:
     """Yields an open database and a started hub; meanwhile the dispatcher and the reports of this process run."""
     # so that badges move while no worker runs
     from tocsin.engine.dispatch.dispatcher import Dispatcher
@@ -264,7 +278,10 @@ async def _services(settings: Settings) -> AsyncIterator[tuple[Database, BadgeHu
     tasks = [
         asyncio.create_task(dispatcher.run(), name="dispatcher"),
         asyncio.create_task(keep_counting(database), name="minutes"),
-        asyncio.create_task(keep_reporting(database, new_identity("serve"), report), name="report"),
+        asyncio.create_task(
+            keep_reporting(database, new_identity("serve"), report, processes.learn),
+            name="report",
+        ),
     ]
     try:
         yield database, hub

@@ -18,6 +18,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import Badge
+from tocsin.engine.store.installation import ServingProcesses
 from tocsin.http.auth import COOKIE, RATE, Person, read_cookie
 from tocsin.http.errors import PROBLEM, ProblemDetails, TooManyRequests
 from tocsin.http.observability import RequestSummary
@@ -301,21 +302,30 @@ Connection = ASGIConnection[Any, Any, Any, Any]
 class Limiter:
     """Counts the requests of each caller by one limit: a token bucket, of which only the time when it is full is kept.
 
-    A caller that sent nothing for the time of the limit has a full bucket, so it can be forgotten: there are two
-    generations, and the older one is dropped when that time is over or the younger one has many callers.
+    Of several processes, each one's bucket is filled at its part of the rate: so all together let through the limit in
+    the long run, however a load balancer distributes a caller's requests.
+
+    A caller that sent nothing until its bucket is full can be forgotten: there are two generations, and the older one
+    is dropped when that time is over or the younger one has many callers.
     """
 
-    def __init__(self, limit: RateLimit, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limit: RateLimit,
+        clock: Callable[[], float] = time.monotonic,
+        processes: ServingProcesses | None = None,
+    ) -> None:
         self._limit = limit
+        self._processes = processes or ServingProcesses()
         self._each = limit.seconds / limit.requests
         self._clock = clock
         self._young: dict[object, float] = {}
         self._old: dict[object, float] = {}
-        self._renewed_at = clock()
+        self._read_at = self._now = self._renewed_at = clock()
 
     def count(self, caller: object) -> None:
         """Counts a request; raises TooManyRequests."""
-        now = self._clock()
+        now = self._time()
         if now - self._renewed_at > self._limit.seconds or len(self._young) >= _MOST_CALLERS:
             self._old, self._young, self._renewed_at = self._young, {}, now
         full_at = self._young.get(caller)
@@ -324,7 +334,7 @@ class Limiter:
         full_at = max(full_at, now) + self._each
         over = full_at - now - self._limit.seconds
         if over > 1e-9:
-            raise TooManyRequests(self._limit, over)
+            raise TooManyRequests(self._limit, over * self._processes.count)
         self._young[caller] = full_at
 
     @property
@@ -332,13 +342,22 @@ class Limiter:
         """How many callers are remembered."""
         return len(self._young) + len(self._old)
 
+    def _time(self) -> float:
+        """Returns a time that passes as fast as this process's buckets are filled."""
+        at = self._clock()
+        self._now += (at - self._read_at) / self._processes.count
+        self._read_at = at
+        return self._now
+
 
 class RateLimiting:
-    """The limits of this process; one per app, as `state.rate_limiting`."""
+    """The limits of this process, which shares them with others; one per app, as `state.rate_limiting`."""
 
-    def __init__(self, settings: Settings, *, development: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, processes: ServingProcesses, *, development: bool = False
+    ) -> None:
         limits = () if development else settings.rate_limits
-        self._limiters = {limit.name: Limiter(limit) for limit in limits}
+        self._limiters = {limit.name: Limiter(limit, processes=processes) for limit in limits}
         self._trusted = to_networks(settings.trusted_proxies)
         self._reads = self._limiters.get("reads")
 

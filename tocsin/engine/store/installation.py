@@ -202,14 +202,40 @@ class Process(Identity, frozen=True):
         return self.silent_for > SILENT_AFTER
 
 
-async def report_process(database: Queries, identity: Identity, report: ProcessReport) -> None:
+class SharedState(Struct, frozen=True):
+    """What a process learns with its report: how many processes serve HTTP."""
+
+    serving: int
+
+
+class ServingProcesses(Struct):
+    """How many processes serve HTTP, as of this process's last report."""
+
+    count: int = 1
+
+    def learn(self, state: SharedState) -> None:
+        """Takes over what a report returned."""
+        self.count = max(1, state.serving)
+
+
+async def report_process(
+    database: Queries, identity: Identity, report: ProcessReport
+) -> SharedState:
     """Replaces the report of a process; renews its leases after a time without one."""
-    await database.value(
+    columns = msgspec.structs.asdict(identity)
+    return await database.one(
+        _to_shared_state,
         _SQL["report_process"],
-        **msgspec.structs.asdict(identity),
+        process_kind=columns.pop("kind"),
+        **columns,
         lease=LEASE,
         report=Jsonb(msgspec.to_builtins(report)),
+        silent_after=timedelta(seconds=SILENT_AFTER),
     )
+
+
+def _to_shared_state(**columns: object) -> SharedState:
+    return msgspec.convert(columns, SharedState)
 
 
 async def forget_process(database: Database, process_id: UUID) -> None:
@@ -234,9 +260,12 @@ def new_identity(kind: str) -> Identity:
 
 
 async def keep_reporting(
-    database: Database, identity: Identity, make_report: Callable[[], ProcessReport]
+    database: Database,
+    identity: Identity,
+    make_report: Callable[[], ProcessReport],
+    learn: Callable[[SharedState], None] = lambda _: None,
 ) -> None:
-    """Reports until it is cancelled, and then deletes its report.
+    """Reports until it is cancelled, and then deletes its report; `learn` is called with what each report returns.
 
     After an outage of the database, the first report comes before anything else: it renews the leases of this process.
     """
@@ -245,7 +274,7 @@ async def keep_reporting(
     )
     try:
         while True:
-            reported = await _report(database, identity, make_report())
+            reported = await _report(database, identity, make_report(), learn)
             await asyncio.sleep(REPORT_AGAIN if reported else _RETRY)
             await database.availability.wait()
     finally:
@@ -254,7 +283,12 @@ async def keep_reporting(
                 await forget_process(database, identity.process_id)
 
 
-async def _report(database: Database, identity: Identity, report: ProcessReport) -> bool:
+async def _report(
+    database: Database,
+    identity: Identity,
+    report: ProcessReport,
+    learn: Callable[[SharedState], None],
+) -> bool:
     """Returns whether the report was written, or need not be retried at once.
 
     A statement that was sent before the database hung gets no response, and an idle process sends no other.
@@ -265,7 +299,7 @@ async def _report(database: Database, identity: Identity, report: ProcessReport)
         if not reporting.done():
             database.availability.report_lost(broken=False)
             return False
-        reporting.result()
+        learn(reporting.result())
     except (Unavailable, Conflict):
         return False
     except Exception:

@@ -124,7 +124,8 @@ end
 $$;
 
 -- Writes a process's report in place of its earlier one. After a time without one (the database was away; a crash of the
--- server empties the table) it also renews the leases of this process: nobody ends them before (tocsin.end_leases).
+-- server empties the table) it also renews the leases of this process: nobody ends them before (tocsin.end_leases). Returns how
+-- many `serve` reported within _silent_after.
 create or replace function tocsin.report_process(
     _process_id uuid,
     _kind text,
@@ -133,8 +134,10 @@ create or replace function tocsin.report_process(
     _version text,
     _started_at timestamptz,
     _report jsonb,
-    _lease interval
-) returns void
+    _lease interval,
+    _silent_after interval,
+    out serving integer
+)
 language plpgsql
 as $$
 declare
@@ -155,6 +158,10 @@ begin
     values (_process_id, _kind, _host, _pid, _version, _started_at, _now, _report)
     on conflict (process_id) do update
     set reported_at = excluded.reported_at, report = excluded.report;
+    select count(*) into serving
+    from tocsin.process p
+    where p.kind = 'serve'
+        and p.reported_at > _now - _silent_after;
 end
 $$;
 

@@ -140,10 +140,11 @@ select exists (
 );
 
 -- name: report_process
--- Writes this process's report in place of its earlier one; renews its leases after a time without one.
-select tocsin.report_process(
-    :process_id, :kind, :host, :pid, :version, :started_at, :report, :lease
-);
+-- Writes this process's report in place of its earlier one; renews its leases after a time without one. Returns what it learns.
+select r.serving
+from tocsin.report_process(
+    :process_id, :process_kind, :host, :pid, :version, :started_at, :report, :lease, :silent_after
+) r;
 
 -- name: forget_process!
 -- This process ends in an orderly way.
