@@ -139,9 +139,11 @@ def standby(of: Server, data: Path, *settings: str, accepting: bool = True) -> I
 
 
 @contextmanager
-def pgbouncer(of: Server, mode: str, folder: Path, user: str = OWNER) -> Iterator[int]:
+def pgbouncer(
+    of: Server, mode: str, folder: Path, user: str = OWNER, port: int = 0
+) -> Iterator[int]:
     """Runs a PgBouncer in front of a server, with only the mode of its pools set; yields its port."""
-    port, run_as = free_port(), unprivileged_user()
+    port, run_as = port or free_port(), unprivileged_user()
     folder.mkdir(exist_ok=True)
     settings = folder / "pgbouncer.ini"
     settings.write_text(

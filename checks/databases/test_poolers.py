@@ -5,16 +5,24 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import make_conninfo
 from servers import NEWEST, OWNER, Server, pgbouncer, server, standby
 
-from tests.support.database_flow import HOSTILE, run_flow, set_on_database
+from tests.support.database_flow import (
+    HOSTILE,
+    Installation,
+    run_flow,
+    set_on_database,
+    until_ready,
+)
 from tests.support.doctor import find
 from tests.support.run_folder import run_folder
-from tests.support.services import SECRET, SERVICE_LOGIN, service_dsn
+from tests.support.services import SECRET, SERVICE_LOGIN, free_port, service_dsn, until
 from tocsin.migrate import migrate
 
 
@@ -104,6 +112,32 @@ async def test_the_pools_of_services_may_be_those_of_a_pooler_in_transaction_mod
             ("default_transaction_read_only = off", "client_encoding = utf8"),
             pooler=make_conninfo(services, port=port),
         )
+
+
+async def test_nobody_leads_while_the_pooler_is_away(
+    newest: Server, dsn: str, folder: Path, tmp_path: Path
+) -> None:
+    """No worker can write an outcome then, so the leader must end no lease."""
+    port = free_port()
+    pooled = make_conninfo(service_dsn(dsn), port=port)
+    around = partial(pgbouncer, newest, "transaction", folder / "away", SERVICE_LOGIN, port)
+    async with AsyncExitStack() as stack:
+        with around():
+            tocsin = Installation(dsn, tmp_path, pooler=pooled)
+            await stack.enter_async_context(tocsin)
+            await until_ready(tocsin)
+            await until(lambda: '"leading"' in tocsin.log)
+        await until(lambda: "the pooler can't be reached" in tocsin.log)
+        led = tocsin.log.count('"leading"')
+        with around():
+            await until(lambda: tocsin.log.count('"leading"') > led)
+
+
+async def test_the_doctor_names_a_pooler_that_can_not_be_reached(dsn: str) -> None:
+    away = make_conninfo(dsn, port=free_port())
+    (found,) = await find("requirements", database_url=dsn, pooler_url=away)
+    assert found.status == "red"
+    assert "TOCSIN_POOLER_URL can't be reached" in found.sentence
 
 
 @pytest.mark.parametrize("command", ["serve", "worker"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import distributions
 from pathlib import Path
 
 from drills.patroni_config import (
@@ -12,6 +13,7 @@ from drills.patroni_config import (
     links_config,
     patroni_config,
 )
+from drills.upgrade import NEXT, make_next_version
 
 A = Ports(sql=1001, rest=1002, sql_link=1003, rest_link=1004, etcd_link=1005)
 B = Ports(sql=2001, rest=2002, sql_link=2003, rest_link=2004, etcd_link=2005)
@@ -56,3 +58,12 @@ def test_etcd_has_one_member() -> None:
     command = etcd_command(Path("/data"), ETCD, 3002)
     assert "--initial-cluster=drill=http://127.0.0.1:3002" in command
     assert "--listen-client-urls=http://127.0.0.1:3001" in command
+
+
+def test_the_next_version_of_the_upgrade_drill_fits_the_code(tmp_path: Path) -> None:
+    folder = make_next_version(tmp_path)
+    (found,) = distributions(name="tocsin", path=[str(folder)])
+    assert found.version == NEXT
+    sql = folder / "tocsin" / "sql"
+    assert "function tocsin.report_process_2(" in (sql / "functions" / "leader.sql").read_text()
+    assert len(list((sql / "migrations").glob("000[234]_*.sql"))) == 3

@@ -26,6 +26,7 @@ from tocsin.engine.store.connection import (
     one_line,
 )
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.health import NotReady, check_pooler
 from tocsin.engine.store.installation import processes
 from tocsin.settings.addresses import is_loopback
 from tocsin.sql import load
@@ -76,11 +77,15 @@ async def check_database(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_requirements(examination: Examination) -> Iterable[Finding]:
-    """Checks the version, the encoding, that it is a primary, and that no pooler shares sessions."""
+    """Checks the version, the encoding, that it is a primary, no pooler that shares sessions, and TOCSIN_POOLER_URL."""
     if fault := await asyncio.to_thread(find_fault, examination.dsn):
         sentence, _, cure = fault.partition(": ")
         cure = f"{cure[:1].upper()}{cure[1:]}"
         return [finding("requirements.wrong", sentence=sentence.rstrip("."), cure=cure)]
+    try:
+        await check_pooler(examination.dsn, examination.settings.pooler_url, time.monotonic())
+    except NotReady as error:
+        return [finding("requirements.pooler", sentence=str(error).rstrip("."))]
     return [finding("requirements.right")]
 
 

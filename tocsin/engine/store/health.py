@@ -150,7 +150,7 @@ async def check_start(dsn: str, pooler: str | None = None, *, wait: float) -> No
         await _wait_for_database(dsn, wait, deadline)
         try:
             await _check_start(dsn, deadline)
-            return await _check_pooler(dsn, pooler, deadline)
+            return await check_pooler(dsn, pooler, deadline)
         except psycopg.Error as error:
             reason = " ".join(str(error).split())
             lost_again = isinstance(error, psycopg.OperationalError) and _may_come(reason)
@@ -204,7 +204,7 @@ def _read_state(dsn: str) -> State:
         return state(connection)
 
 
-async def _check_pooler(dsn: str, pooler: str | None, deadline: float) -> None:
+async def check_pooler(dsn: str, pooler: str | None, deadline: float) -> None:
     """Raises NotReady where the pooler can't be reached by the deadline, or leads to another database."""
     if pooler is None:
         return
