@@ -29,6 +29,20 @@ ALL = Filter()
 START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
+STOCK = """
+with event as (
+    insert into tocsin.event (event_type, title, body, metadata, caller, subject, created_at, fanned_out_at)
+    select %(type)s, 'x', '', '{}', 'role:app', s.subject, %(at)s + s.place * interval '1 second', now()
+    from unnest(%(subjects)s::text[]) with ordinality s (subject, place)
+    returning event_id, subject, created_at
+)
+insert into tocsin.notification (event_id, recipient_id, event_type, subject, created_at, in_inbox, decisions)
+select e.event_id, 'alice', %(type)s, e.subject, e.created_at, true, '{}'
+from event e
+returning notification_id, subject, created_at
+"""
+
+
 class Item(NamedTuple):
     """A group as the model has it."""
 
@@ -105,6 +119,11 @@ class Model:
             if replaces and not row.read and (row.type, row.subject) == (type_, subject):
                 row.listed = False
         self.rows.append(Row(found[0], type_, subject, by, at))
+
+    def stock(self, subjects: Sequence[str | None], at: datetime) -> None:
+        """Adds an unread notification of the first type for each of the subjects, a second apart."""
+        made = self.db.execute(STOCK, {"type": TYPES[0], "subjects": list(subjects), "at": at})
+        self.rows += [Row(id_, TYPES[0], subject, None, at) for id_, subject, at in made]
 
     async def read_one(self) -> None:
         if rows := self.listed():
@@ -256,3 +275,45 @@ async def test_groups_and_badge_are_those_of_a_naive_model(
         (item.ids[0], len(item.ids)) for item in before
     ]
     assert len(model.groups()) >= len(before)
+
+
+@pytest.mark.parametrize(("seed", "outside"), [(1, 0), (2, 300), (3, 1200), (4, 990)])
+async def test_what_is_older_than_a_large_group_is_listed(
+    seed: int, outside: int, db: Db, database: Database
+) -> None:
+    """Pages with and without a filter; `outside` groups of one are older, and the large group has read members too."""
+    random = Random(seed)
+    db.execute("select tocsin.upsert_recipient('alice', null, null, null, %s)", (ZONE,))
+    for person in PEOPLE:
+        db.execute("select tocsin.upsert_recipient(%s)", (person,))
+    db.execute("update tocsin.event_type set grouped = false where event_type = %s", (SINGLE,))
+    model = Model(db, database, random)
+    model.stock([f"o:{number}" for number in range(outside)], START - timedelta(days=2))
+    for _ in range(60):
+        model.notify(may_replace=False)
+        await model.read_one()
+    model.stock(["t:1"] * 1500, START + timedelta(days=5))
+    for _ in range(4):
+        for _ in range(5):
+            await model.read_one()
+            await model.archive_one()
+        for wanted in (
+            ALL,
+            Filter(read=False),
+            Filter(category="forum"),
+            Filter(event_type=TYPES[0]),
+        ):
+            assert await heads(model, wanted) == [
+                (item.ids[0], min(len(item.ids), 1000)) for item in model.groups(wanted)
+            ]
+
+
+async def heads(model: Model, wanted: Filter) -> list[tuple[int, int]]:
+    """The newest and the count of each group, by pages."""
+    found: list[Group] = []
+    cursor: GroupCursor | None = None
+    while True:
+        page = await store.list_groups(model.database, "alice", wanted, cursor=cursor, limit=500)
+        found += page.results
+        if (cursor := page.next) is None:
+            return [(group.latest.id, group.count) for group in found]

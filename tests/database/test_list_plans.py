@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -16,8 +16,10 @@ from tocsin.sql import load
 
 PAGE = load("notification")["list_notifications"]
 FILTERED = load("notification")["list_filtered"]
+GROUPED = load("group")["list_groups"]
 TYPES = {
     "recipient_id": "text",
+    "as_of": "text",
     "at": "timestamptz",
     "id": "bigint",
     "read": "boolean",
@@ -115,11 +117,15 @@ def replace(db: Db, statement: str) -> None:
     prepare(db, statement)
 
 
-def scans(db: Db) -> dict[str, int]:
-    """How often this session looked into each index of notifications but the primary key, also in functions."""
+def scans(db: Db, counter: LiteralString = "numscans") -> dict[str, int]:
+    """How often this session looked into each index of notifications but the primary key, also in functions.
+
+    With "tuples_returned", how many entries it read there.
+    """
     db.execute("select pg_stat_force_next_flush()")
     rows = db.execute(
-        "select c.relname, pg_stat_get_numscans(c.oid) from pg_index i join pg_class c on c.oid = i.indexrelid"
+        f"select c.relname, pg_stat_get_{counter}(c.oid)"
+        " from pg_index i join pg_class c on c.oid = i.indexrelid"
         " where i.indrelid = 'tocsin.notification'::regclass and not i.indisprimary"
     )
     return dict(rows.fetchall())
@@ -182,3 +188,31 @@ def test_a_page_of_the_archive_reads_no_more_than_it_needs(stocked: Db, newer: b
     done = plan(stocked, **page)
     assert done["Actual Rows"] == 2
     assert buffers(done) < 70  # of some 3,000 rows that are archived
+
+
+# the newest 5,980 and 20,000 older ones of one thread, then ten of a thread each and ten of none
+LARGE_GROUP = """
+update tocsin.notification set subject = 'forum.thread:7', read_at = null
+where recipient_id = 'alice' and event_id > 20;
+update tocsin.notification
+set created_at = now() - interval '2 years', subject = case when event_id > 10 then 'event:' || event_id end
+where recipient_id = 'alice' and event_id <= 20;
+insert into tocsin.notification (event_id, recipient_id, event_type, created_at, in_inbox, decisions, subject)
+select i, 'alice', 'forum.new_reply', now() - interval '1 year' + i * interval '1 second', true, '{}', 'forum.thread:7'
+from generate_series(10001, 30000) i;
+vacuum analyze tocsin.notification
+"""
+
+
+def test_a_page_of_groups_does_not_read_the_whole_of_a_large_group(stocked: Db) -> None:
+    for statement in LARGE_GROUP.split(";\n"):
+        stocked.execute(statement.encode())
+    replace(stocked, GROUPED)
+    plan(stocked)
+    before = scans(stocked, "tuples_returned")
+    done = plan(stocked)
+    assert done["Actual Rows"] == 21
+    read = {name: count - before[name] for name, count in scans(stocked, "tuples_returned").items()}
+    assert (
+        sum(read.values()) < 3000
+    )  # the newest 300 of the group, twice, and the 1,001 that are counted

@@ -48,6 +48,7 @@ _KEY = re.compile(
     r"|s~(?P<id>[1-9]\d{0,17})"
 )
 _MOST_SHOWN = 3  # people
+_WIDTH = len(Notification.__struct_fields__)  # the first columns of a row of list_groups
 
 
 class GroupKey(Struct, frozen=True):
@@ -92,6 +93,12 @@ class Group(Struct, frozen=True):
 
     def with_pictures_of(self, hosts: Sequence[str]) -> Group:
         """Returns it with the people's pictures that are on one of these hosts, or a path."""
+        if all(
+            each.avatar_url is None
+            for each in (*self.initiators, self.latest.initiator_profile)
+            if each
+        ):
+            return self
         initiators = [each.with_picture_of(hosts) for each in self.initiators]
         latest = self.latest.with_picture_of(hosts)
         return structs.replace(self, initiators=initiators, latest=latest)
@@ -112,22 +119,18 @@ class InboxPreferences(Struct, frozen=True):
     grouped: bool
 
 
-class _GroupRow(Struct, frozen=True):
-    as_of: str
-    id: (
-        int | None
-    )  # of the newest; None where there is no group, since the snapshot comes with the first row
-    created_at: datetime | None
+class _Facts(Struct, frozen=True):
+    """What a row of `list_groups` has besides its newest notification; null for a group of one where it may be."""
+
     day: date | None
-    single: bool | None
-    count: int
-    capped: bool
+    single: bool
+    count: int | None
+    capped: bool | None
     oldest_at: datetime | None
-    initiators: list[dict[str, str | None]]
-    people: int
+    initiators: list[dict[str, str | None]] | None
+    people: int | None
     title_many: dict[str, dict[str, str]] | None
     locale: str | None
-    latest: dict[str, Any] | None
 
 
 class _Head(Struct, frozen=True):
@@ -135,8 +138,8 @@ class _Head(Struct, frozen=True):
 
     id: int
     created_at: datetime
-    row: _GroupRow
     latest: Notification
+    facts: _Facts
 
 
 async def list_groups(
@@ -149,8 +152,7 @@ async def list_groups(
 ) -> GroupedInbox:
     """Returns a page of groups; later pages show what was there when the first one was read."""
     place = None if cursor is None else cursor.place
-    rows = await database.rows(
-        _GroupRow,
+    rows = await database.tuples(
         _SQL["list_groups"],
         recipient_id=recipient_id,
         read=wanted.read,
@@ -163,10 +165,10 @@ async def list_groups(
         newer=place is not None and place.newer,
         limit=limit + 1,
     )
-    heads = [_to_head(row) for row in rows if row.latest is not None]
+    heads = [_to_head(columns) for columns in rows if columns[0] is not None]
     kept = min(limit, count_fitting([head.latest for head in heads]))
     cut = page(heads[: kept + 1], place, kept)
-    as_of = rows[0].as_of
+    as_of = rows[0][_WIDTH]
     return GroupedInbox(
         [_to_group(head) for head in cut.results],
         None if cut.next is None else GroupCursor(cut.next, as_of),
@@ -175,37 +177,48 @@ async def list_groups(
     )
 
 
-def _to_head(row: _GroupRow) -> _Head:
-    latest = to_safe(convert(row.latest, Notification))
-    return _Head(latest.id, latest.created_at, row, latest)
+def _to_head(columns: tuple[Any, ...]) -> _Head:
+    latest = Notification(*columns[:_WIDTH])
+    return _Head(latest.id, latest.created_at, latest, _Facts(*columns[_WIDTH + 1 :]))
 
 
 def _to_group(head: _Head) -> Group:
-    row, latest = head.row, head.latest
-    initiators = convert(row.initiators, list[Initiator])
+    facts, latest = head.facts, to_safe(head.latest)
     key = (
         GroupKey(notification_id=head.id)
-        if row.single
-        else GroupKey(latest.event_type, latest.subject, row.day)
+        if facts.single
+        else GroupKey(latest.event_type, latest.subject, facts.day)
     )
-    facts = GroupFacts(
-        row.count,
-        latest.title,
-        initiators[0].name if initiators else None,
-        max(row.people - 1, 0),
-        about_of(latest.metadata),
-        row.capped,
+    if facts.count is None:
+        people = [latest.initiator_profile] if latest.initiator_profile else []
+        unread = 0 if latest.read else 1
+        return Group(
+            str(key), 1, unread, people, 0, latest.title, latest, latest.created_at, capped=False
+        )
+    initiators = convert(facts.initiators, list[Initiator])
+    people_count = facts.people or 0
+    title = group_title(
+        facts.title_many,
+        facts.locale,
+        GroupFacts(
+            facts.count,
+            latest.title,
+            initiators[0].name if initiators else None,
+            max(people_count - 1, 0),
+            about_of(latest.metadata),
+            bool(facts.capped),
+        ),
     )
     return Group(
         str(key),
-        row.count,
-        0 if latest.read else row.count,
+        facts.count,
+        0 if latest.read else facts.count,
         initiators,
-        max(row.people - _MOST_SHOWN, 0),
-        group_title(row.title_many, row.locale, facts),
+        max(people_count - _MOST_SHOWN, 0),
+        title,
         latest,
-        row.oldest_at or latest.created_at,
-        row.capped,
+        facts.oldest_at or latest.created_at,
+        capped=bool(facts.capped),
     )
 
 

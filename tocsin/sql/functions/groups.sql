@@ -6,7 +6,8 @@
 
 -- The members of a group, as a list with this snapshot can show them; null for _as_of: all. With the day null, the unread
 -- ones; else the read ones of that day. A day is a comparison of dates, since a clock may show its midnight twice; the range
--- of times around it is for the index.
+-- of times around it is for the index. `is not false` keeps the planner from notification_inbox, which has the same order but
+-- would be read past all other subjects.
 create or replace function tocsin.group_members(
     _recipient_id text,
     _event_type text,
@@ -22,7 +23,7 @@ as $$
     where n.recipient_id = _recipient_id
         and n.subject = _subject
         and n.event_type = _event_type
-        and n.in_inbox
+        and n.in_inbox is not false
         and n.archived_at is null
         and (n.read_at is null) = (_day is null)
         and n.created_at >= coalesce((_day - 1)::timestamp at time zone 'UTC', '-infinity')
@@ -37,12 +38,97 @@ as $$
     select coalesce((select r.timezone from tocsin.recipient r where r.recipient_id = _recipient_id), 'UTC')
 $$;
 
+-- The ids of a person's notifications outside of an unread group; null if there are more than _most. Each range is read in the
+-- order of the index that has nothing else, so the group itself is not read.
+create or replace function tocsin.outside_of_group(_recipient_id text, _event_type text, _subject text, _most integer)
+returns bigint[]
+language plpgsql stable
+as $$
+#variable_conflict use_column
+declare
+    _ids bigint[];
+begin
+    _ids := array(
+        select o.notification_id
+        from (
+            (
+                select n.notification_id
+                from tocsin.notification n
+                where n.recipient_id = _recipient_id
+                    and n.subject < _subject
+                    and n.archived_at is null
+                order by n.subject, n.created_at desc, n.notification_id desc
+                limit _most + 1
+            )
+            union all
+            (
+                select n.notification_id
+                from tocsin.notification n
+                where n.recipient_id = _recipient_id
+                    and n.subject > _subject
+                    and n.archived_at is null
+                order by n.subject, n.created_at desc, n.notification_id desc
+                limit _most + 1
+            )
+            union all
+            (
+                select n.notification_id
+                from tocsin.notification n
+                where n.recipient_id = _recipient_id
+                    and n.subject is null
+                    and n.archived_at is null
+                order by n.subject, n.created_at desc, n.notification_id desc
+                limit _most + 1
+            )
+            union all
+            (
+                select n.notification_id
+                from tocsin.notification n
+                where n.recipient_id = _recipient_id
+                    and n.event_type < _event_type
+                    and n.in_inbox
+                    and n.archived_at is null
+                    and n.read_at is null
+                order by n.event_type, n.created_at desc, n.notification_id desc
+                limit _most + 1
+            )
+            union all
+            (
+                select n.notification_id
+                from tocsin.notification n
+                where n.recipient_id = _recipient_id
+                    and n.event_type > _event_type
+                    and n.in_inbox
+                    and n.archived_at is null
+                    and n.read_at is null
+                order by n.event_type, n.created_at desc, n.notification_id desc
+                limit _most + 1
+            )
+            union all
+            (
+                select n.notification_id
+                from tocsin.notification n
+                where n.recipient_id = _recipient_id
+                    and n.in_inbox
+                    and n.archived_at is null
+                    and n.read_at is not null
+                order by n.event_type, n.created_at desc, n.notification_id desc
+                limit _most + 1
+            )
+        ) o
+        limit _most + 1
+    );
+    return case when cardinality(_ids) <= _most then _ids end;
+end
+$$;
+
 -- The newest notification of each group: the first _limit from a position on (_at, _id; null: of all), or with _newer the
 -- last _limit before it.
 --
 -- It reads along notification_inbox from the newest on, in steps of rows that belong to none of the groups that it has found.
--- So it visits each row once, at the cost of a comparison where the group is known. From a position on, a group is left out
--- if it has a newer member: it was on an earlier page. `day` is null for unread ones, and for groups of one.
+-- So it visits each row once, at the cost of a comparison where the group is known. After 300 rows it leaves out the rest of
+-- the unread group that it is in then, if few rows are outside of that. From a position on, a group is left out if it has a
+-- newer member: it was on an earlier page. `day` is null for unread ones, and for groups of one.
 create or replace function tocsin.group_heads(
     _recipient_id text,
     _read boolean,
@@ -64,17 +150,20 @@ declare
     _single_types text[] := array(select t.event_type from tocsin.event_type t where not t.grouped);
     _known text[] := '{}';
     _known_subjects text[] := '{}';
-    _first_type text;
-    _first_subjects text[] := '{}';
     _key text;
     _row record;
-    _last_at timestamptz := case when not _newer then _at end;
-    _last_id bigint := _id;
+    _last_at timestamptz := case when _newer then 'infinity' else coalesce(_at, 'infinity') end;
+    _last_id bigint := coalesce(_id, 9223372036854775807);
+    _looked boolean := false;
+    _deep record; -- the row 300 further down
+    _until_at timestamptz := '-infinity'; -- its place; the end of the inbox without one
+    _until_id bigint := 0;
+    _outside bigint[]; -- all that is outside of its group; null: all rows are walked
     _ids bigint[] := '{}';
     _days date[] := '{}';
     _singles boolean[] := '{}';
     _walked integer;
-    _step integer := case when _newer then 200 else _limit end;
+    _step integer := case when _newer then 200 else _limit end; -- rows of one statement
 begin
     loop
         _walked := 0;
@@ -84,14 +173,15 @@ begin
                 n.event_type,
                 n.subject,
                 n.created_at,
-                n.read_at is null as unread,
                 not _grouped or n.subject is null or n.event_type = any (_single_types) as single,
                 case when n.read_at is not null then (n.created_at at time zone _zone)::date end as day
             from tocsin.notification n
             where n.recipient_id = _recipient_id
                 and n.in_inbox
                 and n.archived_at is null
-                and (_last_at is null or (n.created_at, n.notification_id) < (_last_at, _last_id))
+                and (n.created_at, n.notification_id) < (_last_at, _last_id)
+                and (n.created_at, n.notification_id) >= (_until_at, _until_id)
+                and (_outside is null or n.notification_id = any (_outside))
                 and (not _newer or (n.created_at, n.notification_id) > (_at, _id))
                 and (_read is null or (n.read_at is not null) = _read)
                 and (_event_type is null or n.event_type = _event_type)
@@ -101,7 +191,6 @@ begin
                 -- the cheapest comparison first: this is what each member of a large group costs
                 and case
                     when n.subject is null then true
-                    when n.read_at is null and n.event_type = _first_type then n.subject <> all (_first_subjects)
                     when n.subject <> all (_known_subjects) then true
                     when n.read_at is null then n.event_type || '~' || n.subject <> all (_known)
                     else n.event_type || '~' || n.subject || '~' || (n.created_at at time zone _zone)::date <> all (_known)
@@ -119,12 +208,6 @@ begin
                 continue when _key = any (_known);
                 _known := _known || _key;
                 _known_subjects := _known_subjects || _row.subject;
-                if _row.unread then
-                    _first_type := coalesce(_first_type, _row.event_type);
-                    if _row.event_type = _first_type then
-                        _first_subjects := _first_subjects || _row.subject;
-                    end if;
-                end if;
                 continue when _at is not null and not _newer and exists (
                     select
                     from tocsin.group_members(_recipient_id, _row.event_type, _row.subject, _row.day, _zone, _as_of) m
@@ -136,7 +219,32 @@ begin
             _singles := _singles || _row.single;
             exit when not _newer and cardinality(_ids) = _limit;
         end loop;
-        exit when _walked < _step or not _newer and cardinality(_ids) = _limit;
+        exit when not _newer and cardinality(_ids) = _limit;
+        if _walked = _step then
+            continue when _newer or _looked;
+            _looked := true;
+            select n.created_at, n.notification_id, n.event_type, n.subject, n.read_at
+            into _deep
+            from tocsin.notification n
+            where n.recipient_id = _recipient_id
+                and n.in_inbox
+                and n.archived_at is null
+                and (n.created_at, n.notification_id) < (_last_at, _last_id)
+            order by n.created_at desc, n.notification_id desc
+            offset 300
+            limit 1;
+            _until_at := coalesce(_deep.created_at, '-infinity');
+            _until_id := coalesce(_deep.notification_id, 0);
+        else
+            exit when _until_id = 0;
+            _last_at := _until_at;
+            _last_id := _until_id;
+            _until_at := '-infinity';
+            _until_id := 0;
+            if _deep.read_at is null and _deep.event_type || '~' || _deep.subject = any (_known) then
+                _outside := tocsin.outside_of_group(_recipient_id, _deep.event_type, _deep.subject, 1000);
+            end if;
+        end if;
     end loop;
     return query
         select u.notification_id, u.day, u.single

@@ -529,9 +529,9 @@ create index notification_xid on tocsin.notification (recipient_id, xid);
 create index notification_address on tocsin.notification (address) where recipient_id is null;
 -- assignable_since
 create index notification_pending on tocsin.notification (xid) include (address) where recipient_id is null;
--- mark_read, replace_earlier, group_members, inbox_page with a subject
+-- mark_read, replace_earlier, group_members, inbox_page with a subject; outside_of_group also those without one
 create index notification_subject on tocsin.notification (recipient_id, subject, created_at desc, notification_id desc)
-where subject is not null and archived_at is null;
+where archived_at is null;
 -- clean_up_notifications: those that are over, by the time since when
 create index notification_over on tocsin.notification (
     coalesce(read_at, archived_at, case when not in_inbox then created_at end)

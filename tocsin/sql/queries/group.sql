@@ -1,26 +1,39 @@
 -- name: list_groups
 -- A page of a grouped inbox, from a position on or back to the page before; always at least one row, for the snapshot.
+-- Without a snapshot it is the first page, and shows what this statement sees.
 select
-    s.as_of,
-    h.notification_id as id,
+    i.id,
+    i.event_id,
+    i.event_type,
+    i.category,
+    i.title,
+    i.body,
+    i.body_html,
+    i.action_url,
+    i.metadata,
+    i.initiator,
+    i.subject,
+    i.read,
+    i.read_at,
     i.created_at,
+    i.archived,
+    i.actions,
+    i.acted,
+    i.initiator_profile,
+    s.as_of,
     h.day,
     h.single,
-    coalesce(f.count, 1) as count,
-    coalesce(f.capped, false) as capped,
-    coalesce(f.oldest_at, i.created_at) as oldest_at,
-    coalesce(
-        f.initiators,
-        case when i.initiator is null then '[]' else jsonb_build_array(i.initiator_profile) end
-    ) as initiators,
-    coalesce(f.people, (i.initiator is not null)::integer) as people,
-    t.title_many,
-    (select r.locale from tocsin.recipient r where r.recipient_id = :recipient_id) as locale,
-    to_json(i) as latest
+    f.count,
+    f.capped,
+    f.oldest_at,
+    f.initiators,
+    f.people,
+    case when f.count > 1 then t.title_many end as title_many,
+    (select r.locale from tocsin.recipient r where r.recipient_id = :recipient_id) as locale
 from (select coalesce(:as_of, pg_current_snapshot()::text) as as_of) s
 cross join tocsin.zone_of(:recipient_id) z (zone)
 left join lateral tocsin.group_heads(
-    :recipient_id, :read, :event_type, :category, :subject, s.as_of::pg_snapshot, :at, :id, :newer, :limit
+    :recipient_id, :read, :event_type, :category, :subject, :as_of::pg_snapshot, :at, :id, :newer, :limit
 ) h on true
 left join tocsin.notification n on n.notification_id = h.notification_id
 left join lateral tocsin.to_item(
@@ -32,13 +45,15 @@ left join lateral (
     select count(*) as found
     from (
         select
-        from tocsin.group_members(:recipient_id, i.event_type, i.subject, h.day, z.zone, s.as_of::pg_snapshot) g
+        from tocsin.group_members(:recipient_id, i.event_type, i.subject, h.day, z.zone, :as_of::pg_snapshot) g
+        where not h.single
+        order by g.created_at desc, g.notification_id desc
         limit 2
     ) g
-) m on not h.single
+) m on true
 left join lateral (
     select w.count, w.capped, w.oldest_at, w.initiators, w.people
-    from tocsin.group_facts(:recipient_id, i.event_type, i.subject, h.day, s.as_of::pg_snapshot) w
+    from tocsin.group_facts(:recipient_id, i.event_type, i.subject, h.day, :as_of::pg_snapshot) w
     where m.found > 1
     offset 0 -- keeps the condition inside, so that the function is called where it is true
 ) f on true
