@@ -10,6 +10,7 @@ from psycopg.types.json import Jsonb
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import LINKS, Db
+from tests.support.large_fan_out import fan_out_at_once, follow, notify_all
 
 ID = "canary/7"
 EMAIL, OLD, INVITED, CLAIMED = (
@@ -184,6 +185,7 @@ async def canary(db: Db, machine: httpx.AsyncClient, me: httpx.AsyncClient) -> N
     await _choose(me)
     _reach_further(db)
     await _notify(db, me)
+    _begin_fan_out(db)
     _deliver(db)
     _change(db)
     await _report(db, me)
@@ -234,6 +236,15 @@ def _reach_further(db: Db) -> None:
         " ('webhook', 'canary-name', 'https://canary.example/hook', %s, '[\"canary secret\"]')",
         (ID,),
     )
+
+
+def _begin_fan_out(db: Db) -> None:
+    """Begins a fan-out to many followers, of whom the person is the first."""
+    follow(db, 2, "crowd")
+    db.execute("select tocsin.subscribe(%s, 'crowd')", (ID,))
+    fan_out_at_once(db, 1)
+    notify_all(db, topic="crowd")
+    db.execute("select tocsin.advance_fan_outs(1)")
 
 
 async def _notify(db: Db, me: httpx.AsyncClient) -> None:

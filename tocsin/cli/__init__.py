@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import click
 
-from tocsin.cli import administration, services
+from tocsin.cli import administration, notify, services
 from tocsin.cli.imports import import_group
 from tocsin.cli.restored import restored
 from tocsin.cli.templates import templates
@@ -66,6 +66,7 @@ def main() -> None:
 
 COMMANDS = (
     *services.COMMANDS,
+    *notify.COMMANDS,
     *administration.COMMANDS,
     import_group,
     restored,

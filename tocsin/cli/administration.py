@@ -30,34 +30,6 @@ _STANDARD_SCOPES = (
 )
 
 
-@click.command(name="notify")
-@click.argument("event_type")
-@click.argument("recipients", nargs=-1, required=True)
-@click.option("--title", required=True, help="What happened, in one line.")
-@click.option("--body", default="", help="The details, as plain text.")
-@click.option("--action-url", help="The page that it opens: a path or an http(s) address.")
-@click.option("--metadata", default="{}", help="A JSON object, for clients.")
-@click.option("--initiator", help="The person who caused it, and is not notified of it.")
-@click.option("--idempotency-key", help="The same key and content within a day is the same event.")
-def notify_command(
-    event_type: str, recipients: tuple[str, ...], metadata: str, **named: Any
-) -> None:
-    """Notify RECIPIENTS of an event of EVENT_TYPE; prints the event's id."""
-    from tocsin.client import notify
-    from tocsin.engine.store.connection import connect
-
-    try:
-        parsed = json.loads(metadata)
-    except ValueError as error:
-        raise click.BadParameter(f"not JSON: {error}", param_hint="--metadata") from error
-    with connect(find_dsn()) as connection:
-        click.echo(
-            notify(
-                connection, recipient=recipients, event_type=event_type, metadata=parsed, **named
-            )
-        )
-
-
 @click.command()
 @click.argument("notification_id", type=int)
 def why(notification_id: int) -> None:
@@ -422,7 +394,6 @@ def _quiet() -> None:
 
 
 COMMANDS = (
-    notify_command,
     why,
     event_types,
     digest,

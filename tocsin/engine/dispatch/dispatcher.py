@@ -17,6 +17,7 @@ import psycopg
 import structlog
 from msgspec import Struct
 
+from tocsin.engine.dispatch.completion import FanOuts, Invitations, PendingChanges
 from tocsin.engine.dispatch.listener import BadgeAnnouncer, Listener, OnAnnounced
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import Availability
@@ -41,10 +42,6 @@ _VACUUM = 2.0
 _VACUUM_SHARE = 20  # times as long as one takes is between two
 _CLEAN_UP = 60.0
 _CHECK_DUE = 0.1
-# Seconds between two checks for invitations and pending changes: one that met an open transaction is rare, and nobody
-# waits for it.
-_CHECK_INVITATIONS = 0.1
-_CHECK_PENDING = 0.1
 
 # Jobs of one channel at a time: enough to keep all actors busy, few enough that a new event is soon dispatched.
 _JOBS = 8
@@ -147,6 +144,7 @@ class Leader:  # pragma: no mutate block
         self._badges = badges
         self._invitations = Invitations(working)
         self._pending = PendingChanges(working)
+        self._fan_outs = FanOuts(working)
         self._scanned = asyncio.Event()
         self._vacuum_after = _VACUUM
         self._vacuumed_at = self._cleaned_at = time.monotonic()
@@ -198,15 +196,17 @@ class Leader:  # pragma: no mutate block
             await asyncio.sleep(min(_PAUSE_MOST, max(_PAUSE_LEAST, pause)))
 
     async def _work_once(self, *, idle: bool = False) -> bool:
-        """Assigns invitations, dispatches, updates badges; returns whether there is more to do at once."""
+        """Completes calls, dispatches, updates badges; returns whether there is more to do at once."""
         assigned = await self._invitations.assign(idle=idle)
         await self._pending.apply(idle=idle)
+        fanned_out = await self._fan_outs.advance(idle=idle)
         dispatched = await self._dispatch()
         await self._badges.queue_pushes(idle=idle)
         if await self._badges.fold(idle=idle):
             self._vacuum_needed = True
         await self._clean_up()
-        return bool(dispatched or assigned or (idle and self._badges.pending))
+        more = dispatched or assigned or fanned_out or (idle and self._badges.pending)
+        return bool(more)
 
     async def _wait_for_scan(self, timeout: float) -> bool:
         with suppress(TimeoutError):
@@ -272,57 +272,11 @@ class Leader:  # pragma: no mutate block
         """Waits until the listener finds something, or until something falls due."""
         await self._dispatch_due()
         # events that wait for capacity, and what is locked by a transaction, are tried again soon
-        waiting = self._queue or self._invitations.waiting or self._pending.waiting
+        completing = (self._invitations, self._pending, self._fan_outs)
+        waiting = self._queue or any(each.waiting for each in completing)
         remaining = _CHECK_DUE if waiting else max(0.0, self._next_due)
         await self._wait_for_scan(min(_IDLE_MOST, remaining))
         self._due_at = 0.0
-
-
-class Invitations:  # pragma: no mutate block
-    """Assigns invitations to the owners of their addresses: either may be committed first."""
-
-    def __init__(self, session: LeaderSession) -> None:
-        self._session = session
-        self._snapshot: str | None = None
-        self._busy: list[str] = []
-        self._checked_at = 0.0
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an open transaction locks some of them."""
-        return bool(self._busy)
-
-    async def assign(self, *, idle: bool) -> bool:
-        """Assigns what was committed, at intervals and before idling; returns whether an inbox changed."""
-        if not idle and time.monotonic() - self._checked_at < _CHECK_INVITATIONS:
-            return False
-        found = await self._session.assignable_since(self._snapshot)
-        assigned = 0
-        if addresses := {*found.addresses, *self._busy}:
-            done = await self._session.assign_invitations(sorted(addresses))
-            assigned, self._busy = done.assigned, done.busy
-        self._snapshot, self._checked_at = found.snapshot, time.monotonic()
-        return assigned > 0
-
-
-class PendingChanges:  # pragma: no mutate block
-    """Applies what calls left for after their commit (sql/functions/subject.sql)."""
-
-    def __init__(self, session: LeaderSession) -> None:
-        self._session = session
-        self._checked_at = 0.0
-        self._left = 0
-
-    @property
-    def waiting(self) -> bool:
-        """Whether some wait for open transactions to end."""
-        return self._left > 0
-
-    async def apply(self, *, idle: bool) -> None:
-        """Applies those that were committed, at intervals and before idling."""
-        if idle or time.monotonic() - self._checked_at >= _CHECK_PENDING:
-            self._left = await self._session.apply_pending_changes()
-            self._checked_at = time.monotonic()
 
 
 async def log_blocking_sessions(session: LeaderSession) -> None:  # pragma: no mutate block

@@ -54,6 +54,13 @@ class Assigned(Struct, frozen=True):
     busy: list[str]
 
 
+class FanOutStep(Struct, frozen=True):
+    """How many people a slice had, and whether any fan-out is left."""
+
+    people: int
+    running: bool
+
+
 class DispatchedEvent(Struct, frozen=True):
     """An entry of the event queue of which `taken` deliveries were dispatched; `last` None: it has no more."""
 
@@ -210,6 +217,10 @@ class LeaderSession(Session):
     async def fan_out_due_events(self, limit: int) -> int:
         """Fans out scheduled events that are due; returns how many."""
         return int(await self.value(_SQL["fan_out_due_events"], limit=limit))
+
+    async def advance_fan_outs(self, slice_: int) -> FanOutStep:
+        """Writes the next slice of a large fan-out, for up to so many people."""
+        return await self.one(FanOutStep, _SQL["advance_fan_outs"], slice=slice_)
 
     async def next_due(self) -> dict[str, float]:
         """Returns the seconds until something is due, by channel; '' for scheduled events, '*' for leases."""

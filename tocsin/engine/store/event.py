@@ -108,7 +108,7 @@ class Decided(Struct, frozen=True):
 
 
 class Previewed(Struct, frozen=True):
-    """What the creation of an event would result in."""
+    """What the creation of an event would result in; of a large fan-out, what is decided for the first people."""
 
     notifications: int
     initiator_skipped: bool
@@ -132,6 +132,8 @@ class Event(Struct, frozen=True):
     fanned_out_at: datetime | None
     cancelled_at: datetime | None
     notifications: int
+    fanned_out: int  # how many people were notified so far
+    total: int | None  # of how many; None: of a scheduled event it is known at its time
     deliveries: dict[str, dict[str, int]]  # {channel: {state: n}}
     mail_events: dict[str, int]  # {bounce or complaint: n}, of its mails
 
@@ -186,8 +188,9 @@ async def preview(
     async with database.session() as session, session.transaction(force_rollback=True):
         created = await _create_event(session, caller, now, people, None)
         event_id = created.event_id
+        total = await session.value(_SQL["preview_slice"], event_id=event_id)
         return Previewed(
-            created.notifications,
+            created.notifications if total is None else total,
             await session.value(_SQL["initiator_skipped"], event_id=event_id),
             await session.rows(Decided, _SQL["decisions"], event_id=event_id),
         )

@@ -24,9 +24,7 @@ create or replace function tocsin.cancel_events(_event_ids bigint[], out events 
 language plpgsql
 as $$
 declare
-    _now timestamptz := clock_timestamp();
     _ids bigint[];
-    _moved text[];
 begin
     with locked as (
         select e.event_id
@@ -40,7 +38,7 @@ begin
     cancelled as (
         update tocsin.event e
         -- the recipients of a scheduled event stay, so that it is found when one of them is erased
-        set cancelled_at = _now
+        set cancelled_at = clock_timestamp()
         from locked l
         where e.event_id = l.event_id
         returning e.event_id
@@ -48,10 +46,19 @@ begin
     select count(*), coalesce(array_agg(c.event_id), '{}')
     into events, _ids
     from cancelled c;
-    if events = 0 then
-        stopped := 0;
-        return;
-    end if;
+    stopped := case when events > 0 then tocsin.stop_cancelled(_ids) else 0 end;
+end
+$$;
+
+-- Stops the deliveries of cancelled events, and removes the events from inboxes and badges. Returns how many deliveries.
+create or replace function tocsin.stop_cancelled(_ids bigint[]) returns integer
+language plpgsql
+as $$
+declare
+    _now timestamptz := clock_timestamp();
+    _stopped integer;
+    _moved text[];
+begin
     -- A delivery that is being claimed is skipped; the check right before sending stops it. Waiting for it would keep the
     -- rows locked until the app commits, and its outcome could not be written.
     with stopped as (
@@ -76,7 +83,7 @@ begin
         having count(*) > 0
     )
     select count(*)
-    into stopped
+    into _stopped
     from stopped;
     with withdrawn as (
         update tocsin.notification n
@@ -106,5 +113,6 @@ begin
     into _moved
     from changed c;
     perform tocsin.wake(_moved);
+    return _stopped;
 end
 $$;

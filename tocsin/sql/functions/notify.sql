@@ -95,6 +95,7 @@ declare
     _people text[];
     _event tocsin.event;
     _skipped boolean;
+    _sliced boolean := false;
     _earlier bigint;
     _unknown_skipped integer := 0;
     _busy text[] := '{}';
@@ -200,7 +201,8 @@ begin
         _event.email := _email;
         _event.subject := _subject;
         _event.subscribe_initiator := _subscribe_initiator;
-        notifications := tocsin.fan_out_event(_event, _type, null, _now);
+        notifications := tocsin.fan_out_event(_event, _type, null, _now, tocsin.fan_out_at_once());
+        _sliced := notifications is null;
         -- only now is it known whose an address is
         _skipped := case when _topic is null then notifications = 0 else tocsin.skips_initiator(_event) end;
     end if;
@@ -212,7 +214,7 @@ begin
     values (
         event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator,
         coalesce(_skipped, _initiator = any (_recipients), false), _caller, _send_at,
-        case when _later then _people end, _now, case when not _later then _now end,
+        case when _later then _people end, _now, case when not _later and not _sliced then _now end,
         case when not _later then _now + _type.time_to_live end, _topic, _email, coalesce(_subscribe_initiator, false),
         _subject, _replaces, _content, _actions, _unknown_skipped
     );
@@ -221,7 +223,9 @@ begin
         select 'create', create_event.event_id, b.id
         from unnest(_busy) b (id);
     end if;
-    if _replaces and not _later then
+    if _sliced then
+        perform tocsin.begin_fan_out(_event, _now);
+    elsif _replaces and not _later then
         perform tocsin.replace_earlier(event_id);
         insert into tocsin.pending_change (change, event_id)
         values ('replace', event_id);
@@ -247,9 +251,15 @@ as $$
 $$;
 
 -- Resolves an event's audience as of this moment (its address, the followers of its topic, or `_people`) and fans it out.
--- Returns how many people were notified.
-create or replace function tocsin.fan_out_event(_event tocsin.event, _type tocsin.event_type, _people text[], _now timestamptz)
-returns integer
+-- Returns how many people were notified; null where they are more than `_at_once`: then nobody was, and the fan-out has to
+-- begin in slices.
+create or replace function tocsin.fan_out_event(
+    _event tocsin.event,
+    _type tocsin.event_type,
+    _people text[],
+    _now timestamptz,
+    _at_once integer
+) returns integer
 language plpgsql
 as $$
 declare
@@ -261,11 +271,14 @@ begin
     if _event.topic is not null then
         select array_agg(f.recipient_id), array_agg(f.because)
         into _people, _because
-        from tocsin.followers(_event) f;
+        from (select f.recipient_id, f.because from tocsin.followers(_event) f limit _at_once + 1) f;
         perform tocsin.fan_out_to_targets(_event, _type, _now);
         if _event.subscribe_initiator then
             perform tocsin.follow_by_reply(_event);
         end if;
+    end if;
+    if cardinality(_people) > _at_once then
+        return null;
     end if;
     return tocsin.fan_out(_event.event_id, _type, _people, _because, _now, _event.subject);
 end
@@ -358,8 +371,9 @@ begin
 end
 $$;
 
--- Fans out the events whose send_at has come, as if they were created just then; people who were erased are left out.
-create or replace function tocsin.fan_out_due_events(_limit integer) returns integer
+-- Fans out the events whose send_at has come, as if they were created just then; people who were erased are left out. One for more
+-- than `_at_once` people is begun, and written in slices.
+create or replace function tocsin.fan_out_due_events(_limit integer, _at_once integer default 500) returns integer
 language plpgsql
 as $$
 declare
@@ -375,22 +389,25 @@ begin
         where e.fanned_out_at is null
             and e.cancelled_at is null
             and e.send_at <= clock_timestamp()
+            and not exists (select from tocsin.running_fan_out f where f.event_id = e.event_id)
         order by e.send_at
         limit _limit
         for update skip locked
     loop
         _now := clock_timestamp();
-        select tocsin.fan_out_event(_event, t, _event.recipients, _now)
+        select tocsin.fan_out_event(_event, t, _event.recipients, _now, _at_once)
         into _notified
         from tocsin.event_type t
         where t.event_type = _event.event_type;
         update tocsin.event e
-        set fanned_out_at = _now,
-            recipients = null,
+        set fanned_out_at = case when _notified is not null then _now end,
+            recipients = case when _notified is null then e.recipients end,
             initiator_skipped = e.initiator_skipped or tocsin.skips_initiator(e) or (e.email is not null and _notified = 0),
             expires_at = _now + (select t.time_to_live from tocsin.event_type t where t.event_type = e.event_type)
         where e.event_id = _event.event_id;
-        if _event.replaces then
+        if _notified is null then
+            perform tocsin.begin_fan_out(_event, _now);
+        elsif _event.replaces then
             perform tocsin.replace_earlier(_event.event_id);
             insert into tocsin.pending_change (change, event_id)
             values ('replace', _event.event_id);

@@ -237,6 +237,7 @@ begin
                 where o.event_id = n.event_id
                     and o.recipient_id is distinct from _id
             )
+            and not exists (select from tocsin.running_fan_out f where f.event_id = n.event_id)
         union
         select e.event_id
         from tocsin.event e
@@ -300,6 +301,13 @@ begin
     set recipients = array_remove(e.recipients, _id)
     where (e.fanned_out_at is null or e.email is not null)
         and _id = any (e.recipients);
+    -- where a fan-out came as far as this person: all before them are handled too
+    update tocsin.running_fan_out f
+    set after = coalesce(
+        (select max(n.recipient_id) from tocsin.notification n where n.event_id = f.event_id and n.recipient_id < _id),
+        ''
+    )
+    where f.after = _id;
     update tocsin.event e
     set initiator = null,
         metadata = case when e.metadata ->> 'initiator' = _id then e.metadata - 'initiator' else e.metadata end

@@ -133,7 +133,8 @@ $$;
 
 -- Takes out what an event replaces: earlier unread notifications of the same person, type and subject leave inbox and badge,
 -- and their deliveries and waiting digest entries stop. Skips rows that another transaction has locked. Returns how many left.
-create or replace function tocsin.replace_earlier(_event_id bigint) returns integer
+-- `_by`: what only these of the event's notifications replace.
+create or replace function tocsin.replace_earlier(_event_id bigint, _by bigint[] default null) returns integer
 language plpgsql
 as $$
 declare
@@ -142,6 +143,7 @@ declare
     _listed bigint[];
     _moved text[];
 begin
+    _by := coalesce(_by, tocsin.notifications_of(_event_id));
     select array_agg(r.notification_id), array_agg(r.notification_id) filter (where r.in_inbox)
     into _ids, _listed
     from (
@@ -152,7 +154,7 @@ begin
             and n.subject = o.subject
             and n.event_type = o.event_type
             and n.notification_id < o.notification_id
-        where o.event_id = _event_id
+        where o.notification_id = any (_by)
             and n.read_at is null
             and n.archived_at is null
             and n.replaced_by is null
@@ -211,6 +213,12 @@ begin
     perform tocsin.wake(_moved);
     return cardinality(_ids);
 end
+$$;
+
+create or replace function tocsin.notifications_of(_event_id bigint) returns bigint[]
+language sql stable
+as $$
+    select array(select n.notification_id from tocsin.notification n where n.event_id = _event_id)
 $$;
 
 -- Applies the pending changes that were committed. Waits for no other transaction: a change that meets a locked row is tried
@@ -272,7 +280,8 @@ begin
             ));
             return true;
         when 'replace' then
-            perform tocsin.replace_earlier(_change.event_id);
+            _ids := coalesce(_change.notification_ids, tocsin.notifications_of(_change.event_id));
+            perform tocsin.replace_earlier(_change.event_id, _ids);
             return not exists (
                 select
                 from tocsin.notification o
@@ -281,7 +290,7 @@ begin
                     and n.subject = o.subject
                     and n.event_type = o.event_type
                     and n.notification_id < o.notification_id
-                where o.event_id = _change.event_id
+                where o.notification_id = any (_ids)
                     and n.read_at is null
                     and n.archived_at is null
                     and n.replaced_by is null

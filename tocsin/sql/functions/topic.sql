@@ -67,8 +67,12 @@ begin
     if _before.level = $3 then
         return false;
     end if;
-    insert into tocsin.subscription as s (topic, recipient_id, level, because, level_before)
-    values ($2, $1, $3, coalesce(_before.because, 'followed'), case when $3 = 'muted' then _before.level end)
+    insert into tocsin.subscription as s (topic, recipient_id, level, because, level_before, created_at)
+    values (
+        $2, $1, $3, coalesce(_before.because, 'followed'), case when $3 = 'muted' then _before.level end,
+        -- also of a person who follows it by a reply: a fan-out that is running is for those who followed before it
+        coalesce(_before.created_at, clock_timestamp())
+    )
     on conflict (topic, recipient_id, event_id) do update
     set level = excluded.level,
         level_before = case when excluded.level = 'muted' then s.level end,
@@ -124,7 +128,8 @@ $$;
 --
 -- Mentioned are the people in the list metadata -> 'mentions'; without such a list everybody is, where the event type is a
 -- mention.
-create or replace function tocsin.topic_audience(_event tocsin.event) returns table (recipient_id text, because text)
+create or replace function tocsin.topic_audience(_event tocsin.event)
+returns table (recipient_id text, because text, followed_at timestamptz)
 language sql stable
 as $$
     select distinct on (s.recipient_id)
@@ -144,7 +149,8 @@ as $$
             end then 'mentioned'
             when s.level = 'mentions' then 'not_mentioned'
             else s.because
-        end
+        end,
+        s.created_at
     from tocsin.subscription s
     join tocsin.event_type t on t.event_type = _event.event_type
     where s.topic = _event.topic

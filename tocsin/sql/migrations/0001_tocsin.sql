@@ -471,7 +471,7 @@ comment on column tocsin.event.unknown_skipped is 'How many recipients were left
 comment on column tocsin.event.recipients is 'Ids of people to notify at send_at; null after the fan-out.';
 comment on column tocsin.event.send_at is 'When a scheduled event is due; null: at once.';
 comment on column tocsin.event.created_at is 'When the app reported it.';
-comment on column tocsin.event.fanned_out_at is 'When its notifications were made; null: it is scheduled.';
+comment on column tocsin.event.fanned_out_at is 'When its notifications were made, of a running fan-out all of them; null: it is scheduled, is being fanned out, or was cancelled before the end.';
 comment on column tocsin.event.expires_at is 'After this, nothing of it is sent any more.';
 comment on column tocsin.event.cancelled_at is 'When it was cancelled.';
 
@@ -575,7 +575,7 @@ comment on column tocsin.pending_change.subject is 'withdraw: the subject.';
 comment on column tocsin.pending_change.event_type is 'withdraw: events of this type; null: of all types.';
 comment on column tocsin.pending_change.event_id is 'replace, create: the event.';
 comment on column tocsin.pending_change.recipient_id is 'read, create: the person.';
-comment on column tocsin.pending_change.notification_ids is 'read: the notifications.';
+comment on column tocsin.pending_change.notification_ids is 'read: the notifications; replace: those of the event that replace others, null: all.';
 comment on column tocsin.pending_change.made_at is 'When it was made; of a withdrawal, just before its commit: events that were reported later stay.';
 comment on column tocsin.pending_change.horizon is
 'The first transaction id that was not assigned when the leader saw the change: when all before it have ended, the change is over.';
@@ -866,6 +866,23 @@ comment on column tocsin.event_queue.channel is 'The channel.';
 comment on column tocsin.event_queue.priority is 'Priority of the event type: 0 low, 1 normal, 2 high.';
 comment on column tocsin.event_queue.dispatched_up_to is 'Deliveries up to this delivery_id have a job.';
 comment on column tocsin.event_queue.xid is 'The transaction that made the row.';
+
+create table tocsin.running_fan_out (
+    event_id bigint primary key references tocsin.event on delete cascade,
+    after text not null default '',
+    as_of timestamptz not null,
+    fanned_out integer not null default 0,
+    total integer not null,
+    advanced_at timestamptz not null default clock_timestamp()
+);
+
+comment on table tocsin.running_fan_out is 'Events that the leader fans out in slices, since they are for too many people for one transaction (docs/adr/0091-large-fan-outs.md).';
+comment on column tocsin.running_fan_out.event_id is 'The event.';
+comment on column tocsin.running_fan_out.after is 'Id of the last person that was handled: people are handled in the order of their ids.';
+comment on column tocsin.running_fan_out.as_of is 'It is for those who followed the topic at this time, and still do when their slice is written.';
+comment on column tocsin.running_fan_out.fanned_out is 'How many people were notified so far.';
+comment on column tocsin.running_fan_out.total is 'How many people will be notified, as far as known.';
+comment on column tocsin.running_fan_out.advanced_at is 'When its last slice was written: fan-outs take turns.';
 
 create table tocsin.lease (
     lease_id bigint generated always as identity primary key,

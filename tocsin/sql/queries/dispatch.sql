@@ -139,6 +139,11 @@ select tocsin.end_leases(:most);
 -- Fans out scheduled events that are due.
 select tocsin.fan_out_due_events(:limit);
 
+-- name: advance_fan_outs
+-- Writes the next slice of a fan-out that is too large for one transaction.
+select a.people, a.running
+from tocsin.advance_fan_outs(:slice) a;
+
 -- name: next_due
 -- Seconds until something is due, by channel ('' for scheduled events, '*' for leases); negative where it is late.
 select
@@ -162,6 +167,7 @@ from (
     from tocsin.event e
     where e.fanned_out_at is null
         and e.cancelled_at is null
+        and not exists (select from tocsin.running_fan_out f where f.event_id = e.event_id)
 ) n
 where n.send_at is not null
 union all

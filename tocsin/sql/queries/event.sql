@@ -88,6 +88,13 @@ join tocsin.event e using (event_id)
 where n.event_id = :event_id
 order by n.recipient_id;
 
+-- name: preview_slice
+-- Writes the first slice of an event that is fanned out in slices; returns for how many people it is. Null: it is fanned out.
+select f.total
+from tocsin.running_fan_out f
+cross join lateral (select tocsin.advance_fan_out(f, 500) offset 0) w
+where f.event_id = :event_id;
+
 -- name: initiator_skipped
 -- Whether an event's initiator was among its recipients and was left out.
 select e.initiator_skipped
@@ -110,7 +117,16 @@ select
     e.send_at,
     e.fanned_out_at,
     e.cancelled_at,
-    tocsin.count_notified(e.event_id) as notifications,
+    n.notifications,
+    case
+        when f.event_id is not null then f.fanned_out
+        else n.notifications
+    end as fanned_out,
+    case
+        when f.event_id is not null then greatest(f.total, f.fanned_out)
+        when e.fanned_out_at is null and e.cancelled_at is null then cardinality(e.recipients)
+        else n.notifications
+    end as total,
     coalesce(
         (
             select jsonb_object_agg(c.channel, c.states)
@@ -149,7 +165,25 @@ select
         '{}'
     ) as mail_events
 from tocsin.event e
+cross join lateral (select tocsin.count_notified(e.event_id) as notifications offset 0) n
+left join tocsin.running_fan_out f using (event_id)
 where e.event_id = :event_id;
+
+-- name: fan_out_progress
+-- How far the fan-out of an event is, without reading what it wrote; null for what is not known.
+select
+    f.fanned_out,
+    case when f.event_id is not null then greatest(f.total, f.fanned_out) end as total,
+    e.send_at,
+    e.fanned_out_at,
+    e.cancelled_at
+from tocsin.event e
+left join tocsin.running_fan_out f using (event_id)
+where e.event_id = :event_id;
+
+-- name: count_notified
+-- How many people were notified of an event.
+select tocsin.count_notified(:event_id);
 
 -- name: list_older_events
 -- Events, newest first, from a position in the list on; with a recipient, those of which this person was notified.
