@@ -14,6 +14,7 @@ from litestar import Litestar
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import KEY, SECRET, URL, Db, NewNotification, bearer, transport_to
+from tests.support.large_fan_out import fan_out_at_once, follow, notify_all
 from tests.support.ledger import deliver
 from tests.support.services import free_port, running, until
 from tocsin.engine.badge.hub import BadgeHub
@@ -434,3 +435,21 @@ async def test_the_overview_counts_what_came_back_on_the_last_day(
     )
     counts = (await operator.get(OVERVIEW)).json()["mail_events"]
     assert (counts["bounces"], counts["dead"], counts["complaints"]) == (1, 1, 1)
+
+
+async def test_running_fan_outs_are_shown_with_their_progress(
+    operator: httpx.AsyncClient, db: Db
+) -> None:
+    fan_out_at_once(db, 10)
+    follow(db, 30)
+    event_id = notify_all(db)
+    db.execute("select tocsin.advance_fan_outs(12)")
+    (shown,) = (await operator.get(OVERVIEW)).json()["fan_outs"]
+    assert shown.pop("since")
+    assert shown == {
+        "event_id": event_id,
+        "event_type": "forum.new_thread",
+        "title": "News",
+        "fanned_out": 12,
+        "total": 30,
+    }

@@ -103,6 +103,7 @@ class Overview(Struct, frozen=True):
     ended: list[ReasonView]  # of the window, without what was sent
     processes: list[ProcessView]
     mail_events: MailEventCounts  # of the last day
+    fan_outs: list[operations.RunningFanOut]  # the first of those that are running
 
 
 class _Reading(Snapshot, frozen=True, kw_only=True):
@@ -110,6 +111,7 @@ class _Reading(Snapshot, frozen=True, kw_only=True):
 
     lately: list[operations.Lately]
     hour: list[operations.Minute]
+    fan_outs: list[operations.RunningFanOut]
 
 
 class Overviews:
@@ -149,6 +151,7 @@ class Overviews:
             unfinished=await operations.unfinished(self._database),
             lately=await operations.settled_lately(self._database, now),
             hour=await operations.counted_minutes(self._database, hour.since, hour.step),
+            fan_outs=await operations.running_fan_outs(self._database),
             led_at=self._led_at,
             blocking=await blocking_sessions(self._database),
             mail_events=await self._read_mail_events(now),
@@ -206,6 +209,7 @@ def _overview(
         ),
         processes=[_process(each) for each in reading.processes],
         mail_events=reading.mail_events,
+        fan_outs=reading.fan_outs,
     )
 
 

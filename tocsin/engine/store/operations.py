@@ -277,6 +277,22 @@ async def channels(database: Database) -> list[ChannelRow]:
     return await database.rows(ChannelRow, _SQL["channels"])
 
 
+class RunningFanOut(Struct, frozen=True):
+    """An event that is being fanned out in slices; `since` is when that began."""
+
+    event_id: int
+    event_type: str
+    title: str
+    fanned_out: int
+    total: int
+    since: datetime
+
+
+async def running_fan_outs(database: Database) -> list[RunningFanOut]:
+    """Returns the first twenty."""
+    return await database.rows(RunningFanOut, _SQL["running_fan_outs"])
+
+
 class ThrottledApp(Struct, frozen=True):
     """An app that notifies people beyond a limit, with the event type of most of it."""
 

@@ -179,6 +179,20 @@ cross join lateral (
 where c.task is not null
 order by c.position;
 
+-- name: running_fan_outs
+-- Fan-outs that the leader writes in slices, the oldest event first.
+select
+    f.event_id,
+    e.event_type,
+    e.title,
+    f.fanned_out,
+    greatest(f.total, f.fanned_out) as total,
+    f.as_of as since
+from tocsin.running_fan_out f
+join tocsin.event e using (event_id)
+order by f.event_id
+limit 20;
+
 -- name: dead_letters
 -- Failed deliveries, newest first, from a position in the list on; with the reason of their last attempt.
 with chosen as (

@@ -4,6 +4,7 @@ import { get, signOut } from '../ops/api.js';
 import { showChannels } from '../ops/channels.js';
 import { DeadLetters } from '../ops/dead_letters.js';
 import { byId } from '../ops/dom.js';
+import { showFanOuts } from '../ops/fan_outs.js';
 import { Live } from '../ops/live.js';
 import { showProblems } from '../ops/problems.js';
 import { showProcesses } from '../ops/processes.js';
@@ -23,6 +24,7 @@ async function read(): Promise<string> {
   showProblems(overview, now);
   showChannels(overview, now);
   showReasons(overview);
+  showFanOuts(overview, now);
   showProcesses(overview, now);
   suppressions.follow(overview.mail_events);
   dead.follow(overview.channels.reduce((sum, each) => sum + each.total.failed, 0));

@@ -2,7 +2,7 @@
 
 import { get, SignedOut } from './api.js';
 import { byId, el } from './dom.js';
-import { clock, count, named } from './format.js';
+import { clock, count, named, whole } from './format.js';
 import { why } from './why.js';
 import type { Found, EventView, NotificationLine, Person } from './types.js';
 
@@ -96,7 +96,8 @@ function eventBox({ event, notifications }: EventView): HTMLElement {
     event.topic ? `topic ${event.topic}` : '',
     `by ${event.caller}`,
     event.fanned_out_at ? `${count(event.notifications, 'person', 'people')} notified ${clock(event.fanned_out_at)} UTC` : '',
-    event.send_at && !event.fanned_out_at ? `scheduled for ${clock(event.send_at)} UTC` : '',
+    !event.fanned_out_at && event.fanned_out ? `${count(event.fanned_out, 'person', 'people')} of ${whole(event.total ?? 0)} notified` : '',
+    event.send_at && !event.fanned_out_at && !event.fanned_out ? `scheduled for ${clock(event.send_at)} UTC` : '',
     event.cancelled_at ? `cancelled ${clock(event.cancelled_at)} UTC` : '',
   ].filter(Boolean);
   return el(

@@ -91,8 +91,18 @@ export interface Suppression {
   created_at: string;
 }
 
+export interface FanOut {
+  event_id: number;
+  event_type: string;
+  title: string;
+  fanned_out: number;
+  total: number;
+  since: string;
+}
+
 export interface Overview {
   mail_events: MailEvents;
+  fan_outs: FanOut[];
   at: string;
   window: 'hour' | 'day';
   step: number;
@@ -183,6 +193,8 @@ export interface EventView {
     created_at: string;
     send_at: string | null;
     fanned_out_at: string | null;
+    fanned_out: number;
+    total: number | null;
     cancelled_at: string | null;
     notifications: number;
     deliveries: Record<string, Record<string, number>>;
