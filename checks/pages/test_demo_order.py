@@ -57,21 +57,6 @@ def test_the_source_of_a_mail_does_not_come_after_that_of_another(page: Page, ur
     expect(source).to_contain_text("To: alice")
 
 
-def test_a_window_whose_token_could_not_be_had_asks_again(page: Page, url: str) -> None:  # noqa: F811
-    refused: list[Route] = []
-
-    def refuse(route: Route) -> None:
-        if len(refused) < 2:
-            refused.append(route)
-            route.fulfill(status=503, body="")
-        else:
-            route.continue_()
-
-    page.route(lambda address: "/dev/token/" in address, refuse)
-    Demo(page, url).open()
-    assert len(refused) == 2
-
-
 def test_the_chat_is_read_again_after_a_failure(page: Page, url: str) -> None:  # noqa: F811
     failed: list[Route] = []
 
