@@ -7,15 +7,17 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
+from typing import get_args
 
 import pytest
 
 from tocsin.cli import doctor
 from tocsin.cli.doctor import TEXTS, finding
+from tocsin.sql.install import State
 
 _NAME = re.compile(r"[a-z]+\.[a-z_]+")
 _NOT_FINDINGS = {"unreachable"}
-_COMPUTED = {f"schema.{state}" for state in ("missing", "unreadable", "behind", "newer")}
+_COMPUTED = {f"schema.{state}" for state in get_args(State) if state != "current"}
 
 
 def _calls() -> Iterator[tuple[set[str], set[str] | None]]:

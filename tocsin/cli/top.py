@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -19,6 +18,8 @@ import click
 from tocsin.cli.services import with_database
 
 if TYPE_CHECKING:
+    import asyncio
+
     from tocsin.cli.doctor.database import FreeConnections
     from tocsin.engine.ops.overview import ActorView, ChannelView, Overview, Overviews, ProcessView
     from tocsin.engine.store.database import Database
@@ -90,12 +91,16 @@ def _to_json(state: _State) -> str:
 
 async def _watch(database: Database, interval: float) -> None:
     """Draws until a key or a signal ends it."""
+    import asyncio
+
     drawing = asyncio.create_task(_keep_drawing(database, interval))
     with _full_screen(drawing.cancel), suppress(asyncio.CancelledError):
         await drawing
 
 
 async def _keep_drawing(database: Database, interval: float) -> None:
+    import asyncio
+
     from tocsin.engine.model import Unavailable
     from tocsin.engine.ops.overview import Overviews
 
@@ -123,6 +128,8 @@ def _draw(lines: list[_Line]) -> None:
 @contextmanager
 def _full_screen(stop: Callable[[], object]) -> Iterator[None]:
     """Uses the whole terminal, and restores it; `q`, Ctrl-C and SIGTERM call `stop`."""
+    import asyncio
+
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError):  # Windows: Ctrl-C alone
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
