@@ -111,7 +111,8 @@ class Drill:
             await until(standby.accepts_writes, FAILOVER_SECONDS)
             window.ended = time.time()
             badge, mail = await self._first_notification(number)
-            await self._heal(leader, event)
+        # not earlier: a former leader that is still stopping confuses Patroni when it comes back
+        await self._heal(leader, event)
         row = Row(
             standby=self._standby,
             event=event,
@@ -234,12 +235,12 @@ class Drill:
 
 
 async def run_standby(
-    standby: str, events: list[str], folder: Path, template: Path, *, closes: bool
+    standby: str, events: list[str], folder: Path, template: Path, *, entrance: str
 ) -> list[Row]:
     """Runs the events with one kind of standby, on a new installation."""
     async with AsyncExitStack() as stack:
         synchronous = standby == "synchronous"
-        cluster = PatroniCluster(folder, template, synchronous=synchronous, closes=closes)
+        cluster = PatroniCluster(folder, template, synchronous=synchronous, entrance=entrance)
         stack.callback(cluster.end)
         await cluster.start()
         owner, app = cluster.url(OWNER), cluster.url(APP)
@@ -281,7 +282,10 @@ def main() -> int:
     parser.add_argument("--standby", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--events", nargs="+", choices=EVENTS, default=EVENTS)
     parser.add_argument(
-        "--leave-open", action="store_true", help="HAProxy closes no connection to a former leader"
+        "--entrance",
+        choices=("haproxy", "haproxy-open", "hosts"),
+        default="haproxy",
+        help="haproxy-open closes no connection to a former leader; hosts: both nodes in the DSN",
     )
     parser.add_argument("--keep", type=Path, help="a new folder for the logs")
     options = parser.parse_args()
@@ -302,7 +306,7 @@ def main() -> int:
                         options.events,
                         place,
                         folder / "template",
-                        closes=not options.leave_open,
+                        entrance=options.entrance,
                     )
                 )
             finally:

@@ -144,13 +144,14 @@ class Node:
 
 
 class PatroniCluster:
-    """Two nodes, an etcd that elects, and a HAProxy that leads clients to the leader."""
+    """Two nodes, an etcd that elects, and a HAProxy that leads clients to the leader.
 
-    def __init__(
-        self, folder: Path, template: Path, *, synchronous: bool, closes: bool = True
-    ) -> None:
+    The `entrance` is "haproxy", "haproxy-open", which closes no connection to a former leader, or "hosts": without it.
+    """
+
+    def __init__(self, folder: Path, template: Path, *, synchronous: bool, entrance: str) -> None:
         self._folder = folder
-        self._closes = closes
+        self._entrance = entrance
         self._synchronous = synchronous
         self.port, self._etcd, peers = free_port(), free_port(), free_port()
         programs = make_cluster(template, PASSWORD, lambda _: None, durable=False)
@@ -163,14 +164,19 @@ class PatroniCluster:
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def url(self, user: str) -> str:
-        return f"postgresql://{user}:{PASSWORD}@{HOST}:{self.port}/{DATABASE}"
+        """Returns the address of the leader: HAProxy's, or those of both nodes."""
+        if self._entrance != "hosts":
+            return f"postgresql://{user}:{PASSWORD}@{HOST}:{self.port}/{DATABASE}"
+        hosts = ",".join(f"{HOST}:{node.ports.sql_link}" for node in self.nodes)
+        only = "target_session_attrs=read-write"
+        return f"postgresql://{user}:{PASSWORD}@{hosts}/{DATABASE}?{only}"
 
     async def start(self) -> None:
         """Starts everything, and waits for the first leader; raises TimeoutError."""
         (self._folder / "etcd").mkdir(mode=0o700)
         give(self._folder / "etcd", self._run_as)
         entrance, ports = self._folder / "haproxy.cfg", [node.ports for node in self.nodes]
-        entrance.write_text(entrance_config(self.port, ports, closes=self._closes))
+        entrance.write_text(entrance_config(self.port, ports, closes=self._entrance == "haproxy"))
         haproxy = ["haproxy", "-db", "-f", str(entrance)]
         for name, command in (("etcd", self._etcd_command), ("haproxy", haproxy)):
             self._processes.append(spawn(command, self._folder / f"{name}.log", self._run_as))

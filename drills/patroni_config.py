@@ -47,6 +47,7 @@ DYNAMIC: dict[str, Any] = {
         "parameters": {
             "max_connections": 200,
             "wal_keep_size": "256MB",
+            "wal_sender_timeout": "5s",
             "wal_retrieve_retry_interval": "200ms",
         },
     },

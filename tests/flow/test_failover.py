@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from tests.support.database_proxy import Proxy
 from tests.support.database_proxy import proxy as proxy  # noqa: PLC0414 - a fixture
@@ -72,6 +73,24 @@ async def test_a_service_reads_nothing_from_a_standby_to_which_a_proxy_leads(pro
     proxy.is_standby = False
     await until(lambda: _works(database))
     await database.close()
+
+
+async def test_a_host_that_does_not_respond_is_not_tried_first_by_each_connection(
+    proxy: Proxy, dsn: str
+) -> None:
+    other = Proxy(dsn)
+    await other.open()
+    hosts = make_conninfo(dsn, host="127.0.0.1,127.0.0.1", port=f"{proxy.port},{other.port}")
+    proxy.freeze()
+    await (await connect_directly(hosts)).close()
+    assert proxy.accepted == 1
+    database = Database(hosts, max_size=2)
+    await database.open()
+    assert await database.value("select 1") == 1
+    await database.close()
+    await (await connect_directly(hosts)).close()
+    assert proxy.accepted == 1
+    await other.shut()
 
 
 async def _works(database: Database) -> bool:

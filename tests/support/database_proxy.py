@@ -31,7 +31,7 @@ class Proxy:
         self._abandoned: set[asyncio.StreamWriter] = set()
         self.port = 0
         self._dsn = dsn
-        self._accepted = 0
+        self.accepted = 0
         self.refusal = ""
         """The message with which it refuses connections, as PostgreSQL does; none where empty."""
         self.shuts_after = 0
@@ -72,8 +72,8 @@ class Proxy:
         self._abandoned |= self._open
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._accepted += 1
-        if self._accepted == self.shuts_after:
+        self.accepted += 1
+        if self.accepted == self.shuts_after:
             await self.shut()
             asyncio.get_running_loop().call_later(1.0, lambda: asyncio.ensure_future(self.open()))
             writer.transport.abort()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import psycopg
 import structlog
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.lost_sessions import ConnectionsInUse, end_lost
@@ -27,8 +28,9 @@ _SQL = load("session")
 _PROBE_AGAIN = 0.25
 # After this long it counts as unavailable. The attempt continues: a slow or paused server may accept it later.
 _PROBE_WITHIN = 2.0
-# For each address of the DSN, and then for the statement.
+# For each address of the DSN, and then for the statement; less where another address may respond.
 _CONNECT_WITHIN = 5.0
+_CONNECT_WITHIN_OF_SEVERAL = 3
 # A server that has no connection left is available: those that are open still work.
 _FULL = ("too many", "remaining connection slots")
 _NO_RESPONSE = "no response within 2 s"
@@ -218,15 +220,50 @@ async def probe(
 
 async def connect_async(dsn: str, **options: Any) -> psycopg.AsyncConnection[Any]:
     """Connects, autocommitted. Cancelled half-way, psycopg would leave a session behind in authentication."""
+    several = _addresses(dsn)
+    if several:
+        options = {**options, "connect_timeout": _CONNECT_WITHIN_OF_SEVERAL}
     opening = asyncio.ensure_future(
-        psycopg.AsyncConnection.connect(dsn, autocommit=True, **{**KEEPALIVES, **options})
+        psycopg.AsyncConnection.connect(
+            last_address_first(dsn), autocommit=True, **{**KEEPALIVES, **options}
+        )
     )
     try:
-        return await asyncio.shield(opening)
+        connection = await asyncio.shield(opening)
+        if several:
+            _last_addresses[dsn] = connection.info.host, connection.info.port
+        return connection
     except asyncio.CancelledError:
         with suppress(psycopg.Error, TimeoutError):
             await (await asyncio.wait_for(opening, 2.0)).close()
         raise
+
+
+_last_addresses: dict[str, tuple[str, int]] = {}
+"""By DSN, the address that accepted the last connection, of several."""
+
+
+def last_address_first(dsn: str) -> str:
+    """Returns the DSN with the address first that accepted the last connection: a dead one costs seconds each time."""
+    addresses = _addresses(dsn)
+    last = _last_addresses.get(dsn)
+    if last not in addresses:
+        return dsn
+    addresses.sort(key=lambda address: address != last)
+    hosts, ports = zip(*addresses, strict=True)
+    return make_conninfo(dsn, host=",".join(hosts), port=",".join(map(str, ports)))
+
+
+def _addresses(dsn: str) -> list[tuple[str, int]]:
+    """Returns the hosts of a DSN with their ports; none where there is only one, or where hostaddr replaces them."""
+    parts = conninfo_to_dict(dsn)
+    hosts = str(parts.get("host") or "").split(",")
+    ports = str(parts.get("port") or "").split(",")
+    if len(hosts) == 1 or parts.get("hostaddr"):
+        return []
+    if len(ports) == 1:
+        ports *= len(hosts)
+    return [(host, int(port or 5432)) for host, port in zip(hosts, ports, strict=False)]
 
 
 def one_line(error: BaseException) -> str:

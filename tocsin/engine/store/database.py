@@ -26,7 +26,12 @@ from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout
 
 from tocsin.engine.model import Conflict, Invalid, Unavailable
-from tocsin.engine.store.connection import KEEPALIVES, Availability, connect_async
+from tocsin.engine.store.connection import (
+    KEEPALIVES,
+    Availability,
+    connect_async,
+    last_address_first,
+)
 from tocsin.engine.store.lost_sessions import note_session
 from tocsin.sql import load
 
@@ -259,7 +264,7 @@ class Database(Queries):
 
     def _new_pool(self) -> Pool:
         return AsyncConnectionPool(
-            self.pooler or self.dsn,
+            last_address_first(self.pooler or self.dsn),
             min_size=1,
             max_size=self._max_size,
             timeout=_FREE_WITHIN,
