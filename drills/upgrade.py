@@ -47,7 +47,7 @@ comment on column tocsin.notification.drill is 'Added by the drill.';
 INDEX = (
     "create index concurrently if not exists notification_drill on tocsin.notification (drill);\n"
 )
-CONTRACT = "drop function tocsin.report_process(uuid, text, text, integer, text, timestamptz, jsonb, interval);\n"
+CONTRACT = "drop function tocsin.report_process;\n"
 
 
 OLD_REPORTS = """
@@ -90,8 +90,8 @@ def make_next_version(folder: Path) -> Path:
     )
     edit(
         package / "sql" / "queries" / "installation.sql",
-        r"select tocsin\.report_process\(",
-        "select tocsin.report_process_2(",
+        r"from tocsin\.report_process\(",
+        "from tocsin.report_process_2(",
     )
     edit(
         package / "sql" / "functions" / "unread.sql",
