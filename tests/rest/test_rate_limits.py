@@ -170,7 +170,7 @@ def test_a_bucket_fills_again_in_the_time_of_the_limit(clock: list[float]) -> No
 
 def test_several_processes_share_the_rate_and_each_has_the_whole_bucket(clock: list[float]) -> None:
     processes = ServingProcesses()
-    processes.learn(SharedState(3))
+    processes.learn(SharedState(3, []))
     limiters = [Limiter(RateLimit("reads", 4, 60), lambda: clock[0], processes) for _ in range(3)]
     passed = 0
     for _ in range(10 * 60):
@@ -183,7 +183,7 @@ def test_several_processes_share_the_rate_and_each_has_the_whole_bucket(clock: l
     with pytest.raises(TooManyRequests) as refused:
         limiters[0].count("alice")
     assert 15 < refused.value.retry_after <= 45
-    processes.learn(SharedState(1))  # the others ended
+    processes.learn(SharedState(1, []))  # the others ended
     clock[0] += 61
     for _ in range(4):
         limiters[0].count("alice")

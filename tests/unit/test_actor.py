@@ -257,11 +257,3 @@ async def test_connecting_comes_before_the_check() -> None:
         actor.gate.set()
         await task
     assert checks.calls == [[1]]
-
-
-async def test_pacing_spaces_messages() -> None:
-    actor = ScriptedActor(Checks(), rate=50.0)
-    started = asyncio.get_running_loop().time()
-    async with running(actor):
-        await asyncio.gather(*post(actor, *map(message, range(6))))
-    assert asyncio.get_running_loop().time() - started >= 5 / 50

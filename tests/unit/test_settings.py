@@ -388,6 +388,13 @@ def test_rate_limits_change_those_that_they_name() -> None:
     assert read_settings({"TOCSIN_RATE_LIMITS": "off"}).rate_limits == ()
 
 
+def test_send_rates_are_messages_a_second_of_each_channel() -> None:
+    settings = read_settings({"TOCSIN_SEND_RATES": "email=14/s, push=500/1s web_push=90/1m"})
+    assert dict(settings.send_rates) == {"email": 14.0, "push": 500.0, "web_push": 1.5}
+    assert read_settings({"TOCSIN_SEND_RATES": "email=1800/h"}).send_rates == (("email", 0.5),)
+    assert not read_settings({}).send_rates
+
+
 @pytest.mark.parametrize(
     ("name", "value", "cure"),
     [
@@ -396,6 +403,11 @@ def test_rate_limits_change_those_that_they_name() -> None:
         ("RATE_LIMITS", "reads=0/1m", "such as 300/1m, or off"),
         ("RATE_LIMITS", "reads=5/2d", "such as 300/1m, or off"),
         ("RATE_LIMITS", "reads=5/48h", "a time of a day at most"),
+        ("SEND_RATES", "mail=14/s", "(did you mean email?)"),
+        ("SEND_RATES", "webhook=14/s", "no channel that may have a rate: email, push, web_push"),
+        ("SEND_RATES", "email=14", "such as 14/s or 500/1h"),
+        ("SEND_RATES", "email=0/s", "such as 14/s or 500/1h"),
+        ("SEND_RATES", "email=14/s,email=15/s", "has email twice"),
         ("TRUSTED_PROXIES", "10.0.0.1/8", "10.0.0.5 or 10.0.0.0/8"),
         ("TRUSTED_PROXIES", "proxy.internal", "10.0.0.5 or 10.0.0.0/8"),
         ("MAIL_CAP", "-1", "a whole number from 0"),

@@ -16,6 +16,7 @@ from msgspec import structs
 
 from tests.support.sending import send_by
 from tocsin.engine.actors.machinery.envelope import SendResult
+from tocsin.engine.actors.machinery.holds import Holds
 from tocsin.engine.actors.web_push import (
     VapidTokens,
     WebPushActor,
@@ -34,7 +35,9 @@ from tocsin.engine.model import (
     Push,
     PushButton,
     Rejected,
+    SendHold,
     Sent,
+    Unsent,
 )
 from tocsin.settings.keys import VapidKey, load_vapid_key, new_vapid_key
 from tocsin.testing.far_end import Reply
@@ -254,6 +257,31 @@ async def test_a_subject_that_replaces_is_the_topic_and_the_tag(service: PushSer
     assert tags == ["order:12", "order:12", "order:13", "tocsin-7", "tocsin-7"]
     assert topics[0] == topics[1] != topics[2] != topics[3] == topics[4]
     assert not any("order" in each for each in topics)
+
+
+async def test_a_429_holds_its_subscription_for_all_workers_and_no_other_one(
+    service: PushService,
+) -> None:
+    asked, other = service.subscribe(), service.subscribe()
+    shared: list[SendHold] = []
+
+    async def store(hold: SendHold) -> None:
+        shared.append(hold)
+
+    service.script.then(asked.endpoint, [Reply(429, "", (("Retry-After", "40"),))])
+    async with actor_for(asked, holds=Holds(store)) as actor:
+        first = (await send_by(actor, message())).outcome
+        second = (await send_by(actor, message(number=8))).outcome
+    assert first == Deferred("web_push_429", 40.0)
+    holds = Holds()
+    holds.learn(shared)
+    third = await send(asked, holds=holds)
+    for waits in (second, third):
+        assert isinstance(waits, Unsent)
+        assert waits.reason == "paced"
+        assert 39 < waits.retry_after <= 40
+    assert await send(other, holds=holds) == Sent()
+    assert [each.result for each in service.received] == [429, 201]
 
 
 async def test_texts_are_cut_between_characters_to_the_size_of_a_push(service: PushService) -> None:

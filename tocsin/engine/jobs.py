@@ -57,6 +57,7 @@ class QueueApp(procrastinate.App):
     """Procrastinate's app, with the engine around its worker."""
 
     engine: Engine | None = None
+    job_manager: JobManager
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -111,10 +112,11 @@ class QueueApp(procrastinate.App):
     @asynccontextmanager
     async def _engaged(self, engine: Engine) -> AsyncIterator[None]:
         self.engine = engine
+        self.job_manager.on_hold = engine.report_now.set
         try:
             yield
         finally:
-            self.engine = None
+            self.engine = self.job_manager.on_hold = None
 
     async def deliver(self, channel: Channel, delivery_ids: list[int], priority: int) -> None:
         """Hands a job's deliveries to the running engine."""

@@ -409,6 +409,14 @@ class ActorState(Struct, frozen=True):
     advice: str | None  # what to check, while every address is refused
 
 
+class SendHold(Struct, frozen=True):
+    """A provider's request for a pause: nothing is sent for so many seconds to what `key` names."""
+
+    key: str  # an actor, or one target of it
+    reason: str
+    seconds: float
+
+
 class ActorReport(ActorState, frozen=True):
     """The same with times in seconds before or after the report."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.actors.email_mime import Signer
 from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
+from tocsin.engine.actors.machinery.holds import Holds
+from tocsin.engine.actors.machinery.send_rate import SendRate
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
 from tocsin.engine.deliver.webhook_outbox import keep_queueing_webhooks
@@ -56,6 +58,7 @@ from tocsin.engine.store.installation import (
     new_identity,
     offer_providers,
 )
+from tocsin.engine.store.pacing import hold_sending, take_slots
 from tocsin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class Engine(Struct, frozen=True):
     deliverer: Deliverer
     database: Database
     retention: Retention
+    report_now: asyncio.Event  # set where another worker was asked for a pause
 
 
 @asynccontextmanager
@@ -88,7 +92,8 @@ async def running_engine(
     ):
         await _check_templates(settings, database)
         link_key = await get_secret(database, "link_key")
-        actors = _actors_of(channels, settings, deliverer_database, link_key)
+        pace = _pace(settings, deliverer_database)
+        actors = _actors_of(channels, settings, deliverer_database, link_key, pace)
         await offer_providers(database, actors)
         identity = new_identity("worker")
         deliverer = Deliverer(
@@ -101,6 +106,8 @@ async def running_engine(
         )
         dispatcher = Dispatcher(dsn, badge_pushes=settings.badge_pushes, availability=availability)
 
+        report_now = asyncio.Event()
+
         def report() -> ProcessReport:
             reports = [each for actor in actors.values() for each in actor.reports()]
             if metrics:
@@ -112,7 +119,13 @@ async def running_engine(
                 dispatcher.run(),
                 _keep_offering(database, actors),
                 keep_queueing_webhooks(database),
-                keep_reporting(database, identity, report),
+                keep_reporting(
+                    database,
+                    identity,
+                    report,
+                    lambda state: pace.holds.learn(state.holds),
+                    report_now,
+                ),
             ),
             deliverer.running(),
         ):
@@ -123,6 +136,7 @@ async def running_engine(
                 deliverer,
                 database,
                 Retention(settings.retention_days, settings.unread_retention_days),
+                report_now,
             )
 
 
@@ -142,7 +156,11 @@ async def _databases(
 
 
 def _actors_of(
-    channels: Collection[Channel], settings: Settings, database: Database, link_key: bytes
+    channels: Collection[Channel],
+    settings: Settings,
+    database: Database,
+    link_key: bytes,
+    pace: _Pace,
 ) -> dict[str, AnyActor]:
     """Returns the actors of these channels; raises SettingsError."""
     if (settings.smtp_servers or settings.vapid) and not settings.public_url:
@@ -152,7 +170,7 @@ def _actors_of(
         )
     actors = {
         name: actor
-        for name, actor in _actors(settings, database, link_key).items()
+        for name, actor in _actors(settings, database, link_key, pace).items()
         if PROVIDERS[name].channel in channels
     }
     if Channel.EMAIL in channels and "email" not in actors:
@@ -196,8 +214,31 @@ async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str, AnyActor]:
+class _Pace(Struct, frozen=True):
+    """How fast all workers together send: the rates of channels, and the pauses that providers asked for."""
+
+    rates: dict[Channel, SendRate]
+    holds: Holds
+
+    def of(self, channel: Channel) -> dict[str, Any]:
+        """Returns the options of the channel's actors."""
+        return {"rate": self.rates.get(channel), "holds": self.holds}
+
+
+def _pace(settings: Settings, database: Database) -> _Pace:
+    rates = {
+        channel: SendRate(rate, partial(take_slots, database, channel))
+        for name, rate in settings.send_rates
+        for channel in (Channel(name),)
+    }
+    return _Pace(rates, Holds(partial(hold_sending, database)))
+
+
+def _actors(
+    settings: Settings, database: Database, link_key: bytes, pace: _Pace | None = None
+) -> dict[str, AnyActor]:
     """Returns what sends for each provider that is configured, or needs no configuration."""
+    pace = pace or _pace(settings, database)
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return await delivery.presend_check(database, messages)
@@ -207,13 +248,14 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             presend_check=presend_check,
             allow_loopback=settings.allow_private_endpoints,
             ca_file=settings.ca_file,
+            **pace.of(Channel.CHAT),
         ),
         "webhook": _webhook_actors(settings, presend_check),
     }
     if settings.smtp_servers:
-        actors["email"] = _email_actor(settings, presend_check)
+        actors["email"] = _email_actor(settings, presend_check, pace.of(Channel.EMAIL))
     if settings.apns:
-        actors |= _apns_actors(settings, database, presend_check, link_key)
+        actors |= _apns_actors(settings, database, presend_check, link_key, pace.of(Channel.PUSH))
     if settings.fcm_service_account:
         from tocsin.engine.actors.fcm import FcmActor  # a fifth of a second to import
 
@@ -222,6 +264,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             service_account=settings.fcm_service_account,
             url=settings.fcm_url,
             ca_file=settings.ca_file,
+            **pace.of(Channel.PUSH),
         )
     if settings.vapid:
         from tocsin.engine.actors.web_push import WebPushActor  # imports aiohttp
@@ -231,6 +274,7 @@ def _actors(settings: Settings, database: Database, link_key: bytes) -> dict[str
             vapid=settings.vapid,
             allow_loopback=settings.allow_private_endpoints,
             ca_file=settings.ca_file,
+            **pace.of(Channel.WEB_PUSH),
         )
     return actors
 
@@ -247,7 +291,9 @@ def _webhook_actors(settings: Settings, presend_check: PresendCheck) -> Endpoint
     return EndpointActors("webhook", make)
 
 
-def _email_actor(settings: Settings, presend_check: PresendCheck) -> OneActor:
+def _email_actor(
+    settings: Settings, presend_check: PresendCheck, pace: Mapping[str, Any]
+) -> OneActor:
     """Returns the actor of the mail server, or those of several in their order."""
     signer, alone = _signer(settings), len(settings.smtp_servers) == 1
     actors = [
@@ -260,6 +306,7 @@ def _email_actor(settings: Settings, presend_check: PresendCheck) -> OneActor:
             signer=signer,
             return_path=settings.return_path,
             tag_headers=(POSTMARK_TAG,) if settings.postmark_secret else (),
+            **pace,
         )
         for server in settings.smtp_servers
     ]
@@ -275,7 +322,11 @@ def _signer(settings: Settings) -> Signer | None:
 
 
 def _apns_actors(
-    settings: Settings, database: Database, presend_check: PresendCheck, link_key: bytes
+    settings: Settings,
+    database: Database,
+    presend_check: PresendCheck,
+    link_key: bytes,
+    pace: Mapping[str, Any],
 ) -> dict[str, Actor[Any]]:
     """Returns one for each of Apple's environments; both share one token."""
     from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL, ApnsActor
@@ -295,6 +346,7 @@ def _apns_actors(
             installation=link_key.hex(),
             url=settings.apns_url or url,
             ca_file=settings.apns_ca_file or settings.ca_file,
+            **pace,
         )
         for name, url in (("apns", PRODUCTION_URL), ("apns_sandbox", SANDBOX_URL))
     }

@@ -49,6 +49,8 @@ Network = IPv4Network | IPv6Network
 
 _LIMIT = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})([smh])", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600}
+_SEND_RATE = re.compile(r"([1-9][0-9]{0,6})/([1-9][0-9]{0,4})?([smh])", re.ASCII)
+SEND_RATE_CHANNELS = ("email", "push", "web_push")
 _LONGEST = 86_400
 
 
@@ -61,6 +63,7 @@ class RateLimit(Struct, frozen=True):
 
 
 RateLimits = tuple[RateLimit, ...]
+SendRates = tuple[tuple[str, float], ...]
 
 DEFAULT_RATE_LIMITS: RateLimits = (
     RateLimit("sign-in", 30, 60),  # of an address
@@ -130,6 +133,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     allow_private_endpoints: Annotated[bool, _switch] = False
     mail_cap: Annotated[int, _whole(0, 100_000)] = 60
+    send_rates: Annotated[SendRates, parse_send_rates] = ()  # channels, and messages a second
     rate_limits: Annotated[RateLimits, parse_rate_limits] = DEFAULT_RATE_LIMITS
     trusted_proxies: Annotated[tuple[str, ...], parse_networks] = ()
 
@@ -259,6 +263,29 @@ def _parse_limit(name: str, value: str) -> RateLimit:
             "such as 300/1m, or off"
         )
     return RateLimit(name, int(match[1]), seconds)
+
+
+def parse_send_rates(text: str) -> SendRates:
+    """Returns the messages a second of each channel in `email=14/s, push=500/s`."""
+    found: dict[str, float] = {}
+    for part in re.split(r"[,\s]+", text.strip(", \t\n")):
+        name, _, value = part.partition("=")
+        match = _SEND_RATE.fullmatch(value)
+        if name not in SEND_RATE_CHANNELS:
+            near = get_close_matches(name[:40], SEND_RATE_CHANNELS, n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            channels = ", ".join(SEND_RATE_CHANNELS)
+            raise ValueError(
+                f"has {name[:40]!r}{hint}, which is no channel that may have a rate: {channels}"
+            )
+        if name in found:
+            raise ValueError(f"has {name} twice: a channel has one rate")
+        if match is None:
+            raise ValueError(
+                f"has {name}={value[:40]}: write a number of messages, a slash and a time, such as 14/s or 500/1h"
+            )
+        found[name] = int(match[1]) / (int(match[2] or 1) * _SECONDS[match[3]])
+    return tuple(found.items())
 
 
 def to_networks(texts: Iterable[str]) -> tuple[Network, ...]:

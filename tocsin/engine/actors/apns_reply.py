@@ -154,7 +154,8 @@ def _retried(code: str, kind: RefusalKind | None, retry_after: float | None) -> 
         case RefusalKind.CONNECTION:
             return SendResult(Deferred(code, retry_after), keep_connection=False)
         case RefusalKind.SERVER:
-            return SendResult(Deferred(code, max(SERVER_PAUSE, pause)), provider_failed=True)
+            outcome = Deferred(code, max(SERVER_PAUSE, pause))
+            return SendResult(outcome, provider_failed=True, pause=retry_after)
         case _:  # our credentials, or a response that is not from APNs
             return SendResult(
                 Deferred(code, retry_after), provider_failed=True, keep_connection=False

@@ -23,6 +23,7 @@ from tocsin.engine.actors.chat_services import (
 )
 from tocsin.engine.actors.machinery.endpoints import is_allowed, url_fault
 from tocsin.engine.actors.machinery.envelope import Clock, Envelope, RetryNow, SendResult, describe
+from tocsin.engine.actors.machinery.holds import Holds, target_key
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
 from tocsin.engine.model import (
     CheckResult,
@@ -31,6 +32,7 @@ from tocsin.engine.model import (
     Outcome,
     Push,
     Rejected,
+    SendHold,
     Sent,
     Unsent,
 )
@@ -68,7 +70,7 @@ class ChatActor(HttpActor):
         }
         super().__init__(clock=clock, public_only=True, **(settings | options))
         self._services = services
-        self._pacing = Pacing(clock)
+        self._pacing = Pacing(clock, self.holds)
         self._gone: dict[tuple[str, str], None] = {}  # messages that were deleted, by target and id
 
     def draft(self, message: Message) -> bytes | Rejected:
@@ -175,12 +177,12 @@ class Pacing:
     A message that is sent after its turn delays the turns of all that follow: so what was late does not come at once.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, holds: Holds | None = None) -> None:
         self._clock = clock
+        self._holds = holds or Holds(clock=clock)
         self._turns: dict[str, deque[float]] = {}  # of each target, the last, without its delay
         self._delay: dict[str, float] = {}  # of each target
         self._reserved: dict[int, float] = {}  # of each delivery, without the delay
-        self._held: dict[str, float] = {}
         self._sent: dict[str, deque[float]] = {}  # by account
 
     def wait(
@@ -194,9 +196,9 @@ class Pacing:
     ) -> float:
         """Returns the seconds until a delivery may be sent; 0 if it may be now, and then it counts as sent."""
         now = self._clock()
-        held = max(self._held.get(target, 0.0), self._held.get(account, 0.0))
-        if held > now:
-            return held - now + _MARGIN
+        held = self._holds.left(target_key("chat", target), target_key("chat", account))
+        if held:
+            return held + _MARGIN
         turn = self._turn(delivery_id, target, limits, now)
         if turn > now + HORIZON:
             return HORIZON
@@ -208,8 +210,8 @@ class Pacing:
         return wait
 
     def hold(self, key: str, seconds: float) -> None:
-        """Sends nothing to a target, or with an account, for so many seconds."""
-        self._held[key] = max(self._held.get(key, 0.0), self._clock() + seconds)
+        """Sends nothing to a target, or with an account, for so many seconds; no worker does."""
+        self._holds.add(SendHold(target_key("chat", key), "paced", seconds))
 
     def done(self, delivery_id: int) -> None:
         """Forgets a delivery that was sent."""
@@ -249,7 +251,6 @@ class Pacing:
         self._delay = {key: delay for key, delay in self._delay.items() if key in used}
         earliest = now - max(self._delay.values(), default=0.0) - HORIZON
         self._reserved = {one: turn for one, turn in self._reserved.items() if turn > earliest}
-        self._held = {key: until for key, until in self._held.items() if until > now}
 
     def _take(self, account: str, limit: SendLimit, now: float) -> float:
         sent = self._sent.setdefault(account, deque(maxlen=limit.most))

@@ -17,6 +17,7 @@ from typing import Any
 import jwt
 import msgspec
 import structlog
+from aiohttp import ClientSession
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -27,9 +28,20 @@ from msgspec.structs import replace
 from yarl import URL
 
 from tocsin.engine.actors.machinery.endpoints import url_fault
-from tocsin.engine.actors.machinery.envelope import Envelope, SendResult
+from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
+from tocsin.engine.actors.machinery.holds import target_key
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
-from tocsin.engine.model import CheckResult, Deferred, Message, Priority, Push, Rejected, Sent
+from tocsin.engine.model import (
+    CheckResult,
+    Deferred,
+    Message,
+    Priority,
+    Push,
+    Rejected,
+    SendHold,
+    Sent,
+    Unsent,
+)
 from tocsin.engine.text import clip, json_size
 from tocsin.settings.keys import VapidKey, load_vapid_key
 
@@ -69,6 +81,15 @@ class WebPushActor(HttpActor):
         except UnicodeEncodeError:  # half of a surrogate pair
             return Rejected("invalid_text")
 
+    async def transmit(
+        self, connection: ClientSession, envelope: Envelope
+    ) -> SendResult | RetryNow:
+        """Sends one request, unless the subscription has had too many."""
+        check_result = envelope.check_result
+        if check_result and (wait := self.holds.left(target_key(self.name, check_result.address))):
+            return SendResult(Unsent("paced", wait))
+        return await super().transmit(connection, envelope)
+
     def request(self, envelope: Envelope, check_result: CheckResult) -> HttpRequest | Rejected:
         """Returns the request, encrypted for the subscription."""
         endpoint, given = check_result.address, check_result.options or {}
@@ -102,7 +123,12 @@ class WebPushActor(HttpActor):
                 "a push service refuses our key or request: check TOCSIN_VAPID_KEY and TOCSIN_VAPID_SUBJECT",
                 status=response.status,
             )
-        return classify(response.status, response.retry_after)
+        result = classify(response.status, response.retry_after)
+        outcome = result.outcome
+        if response.status == 429 and isinstance(outcome, Deferred) and outcome.retry_after:
+            key = target_key(self.name, response.request.url)
+            self.holds.add(SendHold(key, outcome.reason, outcome.retry_after))
+        return result
 
 
 def classify(status: int, retry_after: float | None) -> SendResult:

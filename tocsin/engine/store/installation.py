@@ -25,6 +25,7 @@ from tocsin.engine.model import (
     ActorReport,
     Channel,
     Conflict,
+    SendHold,
     SignedToken,
     Unavailable,
 )
@@ -34,7 +35,7 @@ from tocsin.sql import load
 _SQL = load("installation")
 _BATCH = 1000  # rows of one statement of a clean-up, so that no lock is held long
 _WEBHOOKS_KEPT = timedelta(days=14)  # messages to app webhooks, for replays
-_RETRY = 0.2  # seconds until a report is retried
+_RETRY = 0.2  # seconds until a report is retried, and between two at least
 _REPORT_WITHIN = 5.0  # seconds, after which the database counts as lost
 
 log = structlog.get_logger("tocsin.report")
@@ -203,9 +204,10 @@ class Process(Identity, frozen=True):
 
 
 class SharedState(Struct, frozen=True):
-    """What a process learns with its report: how many processes serve HTTP."""
+    """What a process learns with its report: how many processes serve HTTP, and what providers asked to hold."""
 
     serving: int
+    holds: list[SendHold]
 
 
 class ServingProcesses(Struct):
@@ -263,19 +265,26 @@ async def keep_reporting(
     database: Database,
     identity: Identity,
     make_report: Callable[[], ProcessReport],
-    learn: Callable[[SharedState], None] = lambda _: None,
+    learn: Callable[[SharedState], None],
+    at_once: asyncio.Event | None = None,
 ) -> None:
     """Reports until it is cancelled, and then deletes its report; `learn` is called with what each report returns.
 
     After an outage of the database, the first report comes before anything else: it renews the leases of this process.
+    While `at_once` is set it does not wait for the time of the next report.
     """
+    at_once = at_once or asyncio.Event()
     database.availability.on_return = lambda connection: report_process(
         Session(connection), identity, make_report()
     )
     try:
         while True:
+            at_once.clear()
             reported = await _report(database, identity, make_report(), learn)
-            await asyncio.sleep(REPORT_AGAIN if reported else _RETRY)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REPORT_AGAIN if reported else _RETRY):
+                    await asyncio.sleep(_RETRY)  # whoever sets it
+                    await at_once.wait()
             await database.availability.wait()
     finally:
         with suppress(Unavailable, Conflict, TimeoutError):

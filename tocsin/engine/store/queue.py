@@ -30,6 +30,7 @@ _FINISH_JOB = procrastinate_sql.queries["finish_job"]
 _RETRY_JOB = procrastinate_sql.queries["retry_job"]
 # The channel of our schema (sql/functions/queue.sql), and what each notification on it means.
 _CHANNEL = "tocsin_queue"
+_HOLD_CHANNEL = "tocsin_hold"  # a provider asked a worker for a pause (sql/functions/pacing.sql)
 _LOOK_FOR_JOBS: Notification = {"type": "job_inserted", "job_id": 0}
 
 T = TypeVar("T")
@@ -225,7 +226,10 @@ class JobManager(procrastinate.manager.JobManager):
     """Waits for jobs on our own channel in place of Procrastinate's, which have no schema in their names.
 
     Any login may send on any channel: no payload is read, and none aborts a job (docs/adr/0050-queue-channel.md).
+    `on_hold` is called where another worker was asked for a pause.
     """
+
+    on_hold: Callable[[], None] | None = None
 
     async def listen_for_jobs(
         self,
@@ -235,10 +239,14 @@ class JobManager(procrastinate.manager.JobManager):
     ) -> None:
         """Makes the worker look for jobs at each notification, whatever its queues."""
 
-        async def look_for_jobs(*, channel: str, payload: str) -> None:  # noqa: ARG001
-            await on_notification(channel=channel, notification=_LOOK_FOR_JOBS)
+        async def on_any(*, channel: str, payload: str) -> None:  # noqa: ARG001
+            if channel != _HOLD_CHANNEL:
+                await on_notification(channel=channel, notification=_LOOK_FOR_JOBS)
+            elif self.on_hold is not None:
+                self.on_hold()
 
-        await self.connector.listen_notify(on_notification=look_for_jobs, channels=[_CHANNEL])
+        channels = [_CHANNEL, _HOLD_CHANNEL]
+        await self.connector.listen_notify(on_notification=on_any, channels=channels)
 
 
 async def _use_queue_schema(connection: psycopg.AsyncConnection[Any]) -> None:

@@ -1042,6 +1042,27 @@ comment on column tocsin.process.started_at is 'When it started.';
 comment on column tocsin.process.reported_at is 'When it last reported.';
 comment on column tocsin.process.report is 'Its actors, its open streams, and whether it leads.';
 
+create unlogged table tocsin.send_rate (
+    channel text primary key,
+    next_slot_at timestamptz not null
+)
+with (fillfactor = 50);
+
+comment on table tocsin.send_rate is 'Slots of the channels that have a rate (TOCSIN_SEND_RATES), which all workers share. Unlogged: after a crash of the server the slots begin anew.';
+comment on column tocsin.send_rate.channel is 'The channel.';
+comment on column tocsin.send_rate.next_slot_at is 'The time of the first slot that no worker has taken.';
+
+create unlogged table tocsin.send_hold (
+    key text primary key,
+    reason text not null,
+    until timestamptz not null
+);
+
+comment on table tocsin.send_hold is 'Pauses that providers asked for, which hold for all workers. Unlogged: after a crash of the server the provider asks again.';
+comment on column tocsin.send_hold.key is 'An actor, or one target of it, whose address is hashed.';
+comment on column tocsin.send_hold.reason is 'The response that asked for it.';
+comment on column tocsin.send_hold.until is 'Its end.';
+
 create table tocsin.leader (
     only_row boolean primary key default true check (only_row),
     backend_pid integer,

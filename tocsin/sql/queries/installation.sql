@@ -141,7 +141,7 @@ select exists (
 
 -- name: report_process
 -- Writes this process's report in place of its earlier one; renews its leases after a time without one. Returns what it learns.
-select r.serving
+select r.serving, tocsin.send_holds() as holds
 from tocsin.report_process(
     :process_id, :process_kind, :host, :pid, :version, :started_at, :report, :lease, :silent_after
 ) r;

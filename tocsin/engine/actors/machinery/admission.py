@@ -37,25 +37,6 @@ class ClaimPace(Struct, frozen=True):
     spread: float
 
 
-class SendRate:
-    """Spaces messages evenly; `rate` is the most messages a second, None for no limit."""
-
-    def __init__(self, rate: float | None, clock: Clock) -> None:
-        self._gap = 1 / rate if rate else 0.0
-        self._clock = clock
-        self._next = 0.0
-
-    async def wait(self) -> None:
-        """Waits for the next free slot and takes it."""
-        if not self._gap:
-            return
-        now = self._clock()
-        slot = max(now, self._next)
-        self._next = slot + self._gap
-        if slot > now:
-            await asyncio.sleep(slot - now)
-
-
 class _Waiter(Struct, eq=False):
     """A call that waits for permits."""
 
@@ -236,7 +217,9 @@ class Admission:
 
     async def _acquire(self, wanted: int, priority: Priority) -> int:
         while True:
-            timeout = max(0.05, self._progress_at + STALL_TIMEOUT - self._clock())
+            timeout = STALL_TIMEOUT
+            if self.in_flight:
+                timeout = max(0.05, self._progress_at + STALL_TIMEOUT - self._clock())
             if self.pace is not None:
                 timeout = self.pace.wait
             try:
@@ -296,9 +279,10 @@ class Admission:
         return None
 
     async def wait(self) -> None:
-        """Waits until there may be a message to take."""
+        """Waits until there may be a message to take, or the actor stops."""
         self._work.clear()
-        await self._work.wait()
+        if not self.closed:
+            await self._work.wait()
 
     def finished(self, envelope: Envelope) -> None:
         """Called by a sender once it no longer works on a message."""

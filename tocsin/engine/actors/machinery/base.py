@@ -1,6 +1,6 @@
 """The actor: a bounded mailbox, a few senders, and one provider. It uses no database and no other actor.
 
-A message passes: permit → mailbox → sender → rate limit → draft → connection → presend check → first byte → outcome.
+A message passes: permit → mailbox → rate → sender → draft → connection → presend check → first byte → outcome.
 All that may take time comes before the check, so that it is still valid at the first byte.
 """
 
@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from tocsin.engine.actors.machinery.admission import Admission, ClaimPace, Permits, SendRate
+from tocsin.engine.actors.machinery.admission import Admission, ClaimPace, Permits
 from tocsin.engine.actors.machinery.breaker import (
     HOLD,
     Breaker,
@@ -33,6 +33,8 @@ from tocsin.engine.actors.machinery.envelope import (
     RetryNow,
     SendResult,
 )
+from tocsin.engine.actors.machinery.holds import Holds
+from tocsin.engine.actors.machinery.send_rate import SendRate
 from tocsin.engine.model import (
     ActorReport,
     Deferred,
@@ -40,12 +42,17 @@ from tocsin.engine.model import (
     PresendCheck,
     Priority,
     Rejected,
+    SendHold,
     Unknown,
     Unsent,
 )
 
 STALE_CHECKS = 5
 """After so many checks in a row that were too old at the first byte, a message is not sent."""
+
+_AHEAD = (
+    10  # seconds of a channel's rate in the mailbox at most: what waits longer may go to any worker
+)
 
 ConnectionT = TypeVar("ConnectionT")
 
@@ -114,10 +121,11 @@ class Actor(ABC, Generic[ConnectionT]):
     """One provider's actor; a subclass defines how to connect and how to transmit.
 
     `provider` is what attempts are recorded with, where it is another word than `name`.
-    `size` bounds the mailbox, `reserve` more messages of high priority fit into it, `rate` is the most messages a
-    second, `deadline` the most seconds that a sender spends on one message, and `idle` the seconds after which an
+    `size` bounds the mailbox, `reserve` more messages of high priority fit into it, `rate` limits how many messages
+    are sent, `deadline` the most seconds that a sender spends on one message, and `idle` the seconds after which an
     unused connection is closed. With `advice`, which is what to check during a mass rejection, rejections that would
-    disable an address are held for `hold` seconds. With `pace`, claims do not wait until the mailbox has room.
+    disable an address are held for `hold` seconds. With `pace`, claims do not wait until the mailbox has room. `holds`
+    are the pauses that providers asked any worker for.
     """
 
     def __init__(
@@ -130,28 +138,32 @@ class Actor(ABC, Generic[ConnectionT]):
         size: int = 256,
         reserve: int = 32,
         check_ahead: int = 128,
-        rate: float | None = None,
+        rate: SendRate | None = None,
         deadline: float = 60.0,
         idle: float = 10.0,
         advice: str | None = None,
         hold: float = HOLD,
         pace: ClaimPace | None = None,
+        holds: Holds | None = None,
         breaker: Breaker | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
         self.name = name
         self.breaker = breaker or Breaker(clock=clock)
         self._senders = senders
-        self._size = size
+        self._size = size = (
+            size if rate is None else min(size, max(senders, int(rate.rate * _AHEAD)))
+        )
         self._rate = rate
+        self.holds = holds or Holds(clock=clock)
+        self.holds.follow(name, self._on_hold)
         self._crashes = 0
         self._deadline = Deadline(deadline)
         self._idle = idle
-        most = check_ahead if rate is None else min(check_ahead, max(1, int(rate * FRESH)))
+        most = check_ahead if rate is None else min(check_ahead, max(1, int(rate.rate * FRESH)))
         self._checker = PresendChecker(
             presend_check, least=min(senders, most), most=most, clock=clock
         )
-        self._send_rate = SendRate(rate, clock)
         self.admission = Admission(
             name,
             provider or name,
@@ -180,6 +192,8 @@ class Actor(ABC, Generic[ConnectionT]):
     async def stop(self, grace: float = 5.0) -> None:
         """Returns what waits; lets what is being sent finish for `grace` seconds."""
         self.admission.close()
+        if self._rate:
+            self._rate.close()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace)
             for task in late:
@@ -212,7 +226,7 @@ class Actor(ABC, Generic[ConnectionT]):
             size=self._size,
             in_flight=len(self.admission.in_flight),
             senders=self._senders,
-            rate=self._rate,
+            rate=self._rate.rate if self._rate else None,
             breaker=self.breaker.state,
             breaker_reason=self.breaker.reason,
             failing_for=round(self.breaker.failing_for, 1),
@@ -265,7 +279,7 @@ class Actor(ABC, Generic[ConnectionT]):
     async def _next(self, sender: SenderState[ConnectionT]) -> Envelope | None:
         """Waits for a message, and closes a connection that is idle for long; None if the actor stops."""
         while not self.admission.closed:
-            if envelope := self.admission.take():
+            if envelope := await self._take():
                 return envelope
             try:
                 async with asyncio.timeout(self._idle if sender.connection is not None else None):
@@ -274,10 +288,15 @@ class Actor(ABC, Generic[ConnectionT]):
                 await self._disconnect(sender)
         return None
 
+    async def _take(self) -> Envelope | None:
+        if self._rate is None:
+            return self.admission.take()
+        mailbox = self.admission.mailbox
+        return await self._rate.next(self.admission.take, lambda: len(mailbox))
+
     async def _process(self, envelope: Envelope, sender: SenderState[ConnectionT]) -> None:
         """Sends one message and settles it, also after a crash, the deadline or a stop."""
         try:
-            await self._send_rate.wait()
             self._deadline.begin(sender.task)
             await self._send(envelope, sender)
         except asyncio.CancelledError:
@@ -330,10 +349,18 @@ class Actor(ABC, Generic[ConnectionT]):
             elsewhere = failed and not envelope.committed
             envelope.settle(result.outcome, envelope.check_result, elsewhere=elsewhere)
         if result.provider_failed or result.pause is not None:
-            self.admission.failed(getattr(result.outcome, "reason", "unknown"), result.pause)
+            reason = getattr(result.outcome, "reason", "unknown")
+            self.admission.failed(reason, result.pause)
+            if result.pause:
+                self.holds.add(SendHold(self.name, reason, result.pause))
         elif not (self._rejections and self._rejections.too_many):
             # during a mass rejection, a message that is rejected for another reason shows nothing
             self.admission.succeeded()
+
+    def _on_hold(self, reason: str, seconds: float) -> None:
+        """Opens the breaker: another worker was asked for a pause."""
+        if self.breaker.retry_after < seconds:
+            self.admission.failed(reason, seconds)
 
     def _pause(self, reason: str) -> float:
         """Opens the breaker, if it isn't open; returns the seconds until it probes."""
