@@ -197,6 +197,7 @@ NOT_OURS = {
     "database/sql",
     "far-ends/",
     "forum/new_reply.html",
+    "http/protobuf",
     "ios/App/App/AppDelegate.swift",
     "multipart/related",
     "npm/all.zip",

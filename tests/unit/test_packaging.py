@@ -27,7 +27,10 @@ DISTRIBUTIONS = packages_distributions()
 UP = {"dev", "testing"}  # what else there is belongs to `server`
 HOST = {"asyncpg", "django", "fastapi", "flask", "jwt", "pytest", "sqlalchemy", "starlette"}
 """Packages of the host app, imported only where it has them."""
-OPTIONAL = {"apprise"}  # an extra of its own, imported only where it is installed
+OPTIONAL = {
+    "apprise",
+    "opentelemetry",
+}  # extras of their own, imported only where they are installed
 
 
 def declared(layer: str) -> set[str]:

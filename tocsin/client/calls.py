@@ -30,6 +30,7 @@ from tocsin.client.connections import (
     NotifyError,
     caller_for,
 )
+from tocsin.client.current_span import current_traceparent
 
 
 class EventOptions(TypedDict, total=False):
@@ -69,6 +70,7 @@ _DEFAULTS: EventOptions = {
 
 _PLAIN = 10  # arguments of a call with none of the options that few calls use
 _UNUSED = (None, False, None, None, "error")  # these options
+_TRACED = frozenset({"notify", "notify_topic", "notify_email"})
 
 
 P = ParamSpec("P")
@@ -284,7 +286,12 @@ def _call(conn: Any, function: str, _result: type[T], /, **values: Any) -> T:
         arguments = convert(values, caller.host_encoder)
     except NotifyError as error:
         raise caller.own(error) from error.__cause__
-    if function == "notify" and isinstance(arguments[1], str):
+    traceparent = current_traceparent() if function in _TRACED else None
+    if traceparent is not None:
+        if isinstance(arguments[1], str) and function == "notify":
+            arguments = (arguments[0], [arguments[1]], *arguments[2:])
+        function, arguments = f"{function}_traced", (traceparent, *arguments)
+    elif function == "notify" and isinstance(arguments[1], str):
         if arguments[_PLAIN:] == _UNUSED:
             function, arguments = "notify_one_plain", arguments[:_PLAIN]
         else:

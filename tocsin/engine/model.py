@@ -252,6 +252,7 @@ class Message(Struct, frozen=True):
     content: Mail | Push | WebhookBody
     others: tuple[int, ...] = ()  # deliveries that go with it, under the same claim
     contents: tuple[int, ...] = ()  # of a digest: its notifications, in order of their ids
+    traceparent: str | None = None  # of its request, by W3C Trace Context
 
 
 class CheckResult(Struct, frozen=True):
@@ -275,12 +276,14 @@ class Settlement(Struct, frozen=True):
     """An outcome, the check on which the message was sent, and the provider that it is of.
 
     `elsewhere`: the provider failed before it could have accepted the message, so that another one may be tried.
+    `begun_at`: when its first byte was sent (monotonic); None: none was.
     """
 
     outcome: Outcome
     check_result: CheckResult | None = None  # None: it was never checked
     provider: str | None = None
     elsewhere: bool = False
+    begun_at: float | None = None
 
 
 class Claimed(Struct, frozen=True):

@@ -20,6 +20,7 @@ from tocsin.engine.actors.machinery.holds import Holds
 from tocsin.engine.actors.machinery.send_rate import SendRate
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
+from tocsin.engine.deliver.delivery_traces import start_traces
 from tocsin.engine.deliver.webhook_outbox import keep_queueing_webhooks
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import POSTMARK_TAG, Links
@@ -63,6 +64,7 @@ from tocsin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from tocsin.engine.deliver.worker_metrics import WorkerMetrics
+    from tocsin.engine.traces import Traces
 
 log = structlog.get_logger("tocsin.worker")
 
@@ -88,6 +90,7 @@ async def running_engine(
     assert dsn is not None
     async with (
         _metrics(settings) as metrics,
+        _traces() as traces,
         _databases(settings, dsn, availability) as (database, deliverer_database),
     ):
         await _check_templates(settings, database)
@@ -103,6 +106,7 @@ async def running_engine(
             process_id=identity.process_id,
             cap=settings.mail_cap,
             count_attempts=metrics.count if metrics else None,
+            traces=traces,
         )
         dispatcher = Dispatcher(dsn, badge_pushes=settings.badge_pushes, availability=availability)
 
@@ -192,6 +196,17 @@ async def _metrics(settings: Settings) -> AsyncIterator[WorkerMetrics | None]:
     port, token = settings.worker_metrics_port, settings.metrics_token
     with metrics_listener(port, token, settings.host) as metrics:
         yield metrics
+
+
+@asynccontextmanager
+async def _traces() -> AsyncIterator[Traces | None]:
+    """Yields the exporter of traces, where one is configured."""
+    traces = start_traces()
+    try:
+        yield traces
+    finally:
+        if traces:
+            traces.stop()
 
 
 @asynccontextmanager

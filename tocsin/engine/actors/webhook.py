@@ -77,6 +77,8 @@ class WebhookActor(HttpActor):
             "webhook-timestamp": at,
             "webhook-signature": sign(keys, name, at, envelope.draft),
         }
+        if envelope.message.traceparent is not None:
+            headers["traceparent"] = envelope.message.traceparent
         return HttpRequest(check_result.address, envelope.draft, headers)
 
     def classify(self, response: HttpResponse) -> SendResult:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
@@ -20,6 +20,7 @@ from tocsin.engine.actors.machinery.admission import Permits
 from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
 from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
+from tocsin.engine.deliver.delivery_traces import DeliveryTraces
 from tocsin.engine.deliver.outcome_writer import AttemptLog, CountAttempts, OutcomeWriter
 from tocsin.engine.deliver.settlement import render_failed, settle_all, skip
 from tocsin.engine.deliver.throttling import Throttle
@@ -29,7 +30,11 @@ from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import DeliveryTarget, Zones
 from tocsin.engine.store.digest import digest_entries
+from tocsin.engine.store.event import TracedEvent
 from tocsin.engine.store.installation import is_offered
+
+if TYPE_CHECKING:
+    from tocsin.engine.traces import Traces
 
 # A worker that lacks the provider gives a delivery back; other workers see it after this long.
 _ELSEWHERE = timedelta(seconds=1)
@@ -58,6 +63,7 @@ class Attempt(Struct, eq=False):
     claimed: Sequence[Claimed]
     leases: Leases
     entries: Sequence[Entry] = ()  # of a digest
+    traced: Mapping[int, TracedEvent] = {}  # the events that are part of a trace
     message: Message | None = None  # once it is rendered
     sent_at: float = 0.0  # when the actor got it (monotonic)
 
@@ -77,6 +83,7 @@ class Deliverer:
         process_id: UUID,
         cap: int = 0,
         count_attempts: CountAttempts | None = None,
+        traces: Traces | None = None,
         random: Random | None = None,
     ) -> None:
         self._database = database
@@ -89,6 +96,7 @@ class Deliverer:
         self._retry = DatabaseRetry(database.availability, self._writer)
         self._throttle = Throttle(database, self._retry, self._writer, cap)
         self._zones = Zones(database)
+        self._traces = DeliveryTraces(traces, database, self._retry) if traces else None
         self._finishing: set[asyncio.Task[None]] = set()  # what jobs no longer wait for
 
     @asynccontextmanager
@@ -197,7 +205,8 @@ class Deliverer:
         claimed = await batch.claim(permits.size, leases, cap=self._throttle.cap_of(batch.channel))
         claimed = await self._throttle.apply(batch.channel, claimed)
         await self._retry.run(lambda: self._zones.put_into(claimed))
-        attempts = [Attempt(together, leases) for together in merged(claimed)]
+        traced = await self._traces.find(claimed) if self._traces else {}
+        attempts = [Attempt(together, leases, traced=traced) for together in merged(claimed)]
         digest_ids = [one.digest_id for one in claimed if one.digest_id is not None]
         if not digest_ids:
             return attempts
@@ -218,6 +227,8 @@ class Deliverer:
             return False
         try:
             attempt.message = self._renderer(attempt.claimed, attempt.entries)
+            if self._traces and attempt.traced:
+                attempt.message = self._traces.mark(attempt.message, first, attempt.traced)
         except Exception as error:
             template = isinstance(error, TemplateFailed)  # its text holds no body
             for claimed in attempt.claimed:
@@ -250,6 +261,10 @@ class Deliverer:
     def _settle(self, attempt: Attempt, settlement: Settlement) -> None:
         """Has the outcome of each delivery written, and keeps its lease until then."""
         self._attempt_log.note(attempt.claimed, settlement, attempt.sent_at)
+        if self._traces and attempt.traced:
+            self._traces.record(
+                attempt.claimed, attempt.traced, settlement, sent_at=attempt.sent_at
+            )
         settled = {
             one.delivery_id: one for one in settle_all(attempt.claimed, settlement, self._random)
         }

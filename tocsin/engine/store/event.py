@@ -17,6 +17,7 @@ from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
 _SQL = load("event")
+_TRACEPARENT = 56  # characters: one more than it has, so that a longer one is not valid
 _SUBJECT = re.compile(r"[A-Za-z0-9._:/-]{1,200}")
 
 
@@ -138,6 +139,17 @@ class Event(Struct, frozen=True):
     mail_events: dict[str, int]  # {bounce or complaint: n}, of its mails
 
 
+class TracedEvent(Struct, frozen=True):
+    """An event that is part of a trace."""
+
+    event_id: int
+    event_type: str
+    traceparent: str
+    created_at: datetime
+    fanned_out_at: datetime
+    first_delivery_id: int | None
+
+
 class EventSummary(Struct, frozen=True):
     """One event of a list; `notification_id` is that of the recipient in the filter."""
 
@@ -168,12 +180,15 @@ async def create_event(
     *,
     people: Sequence[MissingRecipient] = (),
     idempotency_key: str | None = None,
+    traceparent: str | None = None,
 ) -> CreatedEvent:
-    """Creates the missing ones of `people` and the event, once per caller and key.
+    """Creates the missing ones of `people` and the event, once per caller and key; `traceparent` is the app's span.
 
     Raises Invalid, or Conflict while another call has the key or an app's transaction one of the new people.
     """
     async with database.transaction() as session:
+        if traceparent is not None:
+            await session.value(_SQL["set_traceparent"], traceparent=traceparent[:_TRACEPARENT])
         created = await _create_event(session, caller, event, people, idempotency_key)
         if created.replayed:
             raise psycopg.Rollback  # a person who was erased since is not created again
@@ -220,6 +235,12 @@ async def _create_event(
             }
         ),
     )
+
+
+async def traced_events(database: Database, event_ids: Sequence[int]) -> dict[int, TracedEvent]:
+    """Returns those of these events that are part of a trace, by their ids."""
+    rows = await database.rows(TracedEvent, _SQL["traced_events"], event_ids=list(event_ids))
+    return {row.event_id: row for row in rows}
 
 
 async def get_event(database: Database, event_id: int) -> Event:

@@ -149,6 +149,13 @@ async def post_event(
             name=_KEY, description="1 to 255 characters; the same for each try of one call."
         ),
     ] = None,
+    traceparent: Annotated[
+        str | None,
+        HeaderParameter(
+            name="traceparent",
+            description="The span of the app, by W3C Trace Context; ignored where it is not as defined there.",
+        ),
+    ] = None,
 ) -> Response[Accepted | Preview]:
     """Send an event.
 
@@ -168,8 +175,10 @@ async def post_event(
         if count_containers(raw) <= _MANY_CONTAINERS:
             posted = decode(raw, PostedEvent)
             if not _is_large(posted):
-                return await create_event(services.database, app, idempotency_key, posted)
-    arguments = {"app": app, "key": idempotency_key}
+                return await create_event(
+                    services.database, app, idempotency_key, posted, traceparent=traceparent
+                )
+    arguments = {"app": app, "key": idempotency_key, "traceparent": traceparent}
     return await offload.respond("create_event", arguments, start, body)
 
 
@@ -184,11 +193,17 @@ async def create_encoded_event(
 ) -> Response[Accepted | Preview]:
     """Creates an event as `create_event` does, in the subprocess."""
     app = convert(arguments["app"], App)
-    return await create_event(database, app, arguments["key"], decode(raw, PostedEvent))
+    posted, traceparent = decode(raw, PostedEvent), arguments["traceparent"]
+    return await create_event(database, app, arguments["key"], posted, traceparent=traceparent)
 
 
 async def create_event(
-    database: Database, app: App, key: str | None, posted: PostedEvent
+    database: Database,
+    app: App,
+    key: str | None,
+    posted: PostedEvent,
+    *,
+    traceparent: str | None = None,
 ) -> Response[Accepted | Preview]:
     """Creates an event of an app, once with that key; or returns what would be decided."""
     _check_audience(posted)
@@ -199,7 +214,12 @@ async def create_event(
         return Response(_preview(posted, previewed), status_code=200)
     try:
         stored = await store.create_event(
-            database, app.caller, event, people=people, idempotency_key=key
+            database,
+            app.caller,
+            event,
+            people=people,
+            idempotency_key=key,
+            traceparent=traceparent,
         )
     except Invalid as error:
         raise _in_http_terms(error) from error

@@ -139,11 +139,11 @@ begin
     end if;
     insert into tocsin.event (
         event_id, event_type, title, body, body_html, action_url, metadata, initiator, caller, created_at, fanned_out_at, expires_at,
-        subject
+        subject, traceparent
     )
     values (
         _event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator, _caller, _now, _now, _expires_at,
-        _subject
+        _subject, tocsin.traceparent()
     );
     if _reports_created then
         perform tocsin.report('notification.created', null, array[_notification_id]);

@@ -209,14 +209,14 @@ begin
     insert into tocsin.event (
         event_id, event_type, title, body, body_html, action_url, metadata, initiator, initiator_skipped, caller, send_at,
         recipients, created_at, fanned_out_at, expires_at, topic, email, subscribe_initiator,
-        subject, replaces, content, actions, unknown_skipped
+        subject, replaces, content, actions, unknown_skipped, traceparent
     )
     values (
         event_id, _event_type, _title, _body, _body_html, _action_url, _metadata, _initiator,
         coalesce(_skipped, _initiator = any (_recipients), false), _caller, _send_at,
         case when _later then _people end, _now, case when not _later and not _sliced then _now end,
         case when not _later then _now + _type.time_to_live end, _topic, _email, coalesce(_subscribe_initiator, false),
-        _subject, _replaces, _content, _actions, _unknown_skipped
+        _subject, _replaces, _content, _actions, _unknown_skipped, tocsin.traceparent()
     );
     if cardinality(_busy) > 0 then
         insert into tocsin.pending_change (change, event_id, recipient_id)
@@ -236,6 +236,22 @@ begin
     notifications := coalesce(notifications, 0);
     replayed := false;
 end
+$$;
+
+-- The span of the app that the caller's transaction is a part of: the setting tocsin.traceparent. Null where there is none, or
+-- it is not as W3C Trace Context defines it.
+create or replace function tocsin.traceparent() returns text
+language sql stable
+as $$
+    select case
+        -- each digit as 0: a regular expression takes more than twice as long
+        when translate(current_setting('tocsin.traceparent', true), '123456789abcdef', '000000000000000')
+                = '00-00000000000000000000000000000000-0000000000000000-00'
+            and current_setting('tocsin.traceparent', true) not like 'ff%'
+            and current_setting('tocsin.traceparent', true) not like '%-00000000000000000000000000000000-%'
+            and current_setting('tocsin.traceparent', true) not like '%-0000000000000000-%'
+            then current_setting('tocsin.traceparent', true)
+    end
 $$;
 
 -- Each recipient once and in order, without the initiator.

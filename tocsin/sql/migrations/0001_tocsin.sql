@@ -427,6 +427,7 @@ create table tocsin.event (
     content jsonb,
     actions jsonb,
     unknown_skipped integer not null default 0,
+    traceparent text,
     recipients text[],
     send_at timestamptz,
     created_at timestamptz not null,
@@ -468,6 +469,7 @@ comment on column tocsin.event.replaces is 'Whether it replaces earlier unread o
 comment on column tocsin.event.content is 'Other texts for a channel or a language, as the app gave them; null: none.';
 comment on column tocsin.event.actions is 'One to three buttons: [{"key", "label", "url", "style"}]; null: none.';
 comment on column tocsin.event.unknown_skipped is 'How many recipients were left out because nobody has their id.';
+comment on column tocsin.event.traceparent is 'The span of the app that reported it, by W3C Trace Context; null: none was given.';
 comment on column tocsin.event.recipients is 'Ids of people to notify at send_at; null after the fan-out.';
 comment on column tocsin.event.send_at is 'When a scheduled event is due; null: at once.';
 comment on column tocsin.event.created_at is 'When the app reported it.';

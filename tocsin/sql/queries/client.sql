@@ -18,6 +18,44 @@ select tocsin.notify(
     unknown => $15
 );
 
+-- name: notify_traced
+-- The same as a part of the trace of $1; afterwards the setting is as before.
+with before as materialized (
+    select coalesce(current_setting('tocsin.traceparent', true), '') as value
+),
+given as materialized (
+    select set_config('tocsin.traceparent', $1, true)
+    from before
+),
+notified as materialized (
+    select tocsin.notify(
+        event_type => $2,
+        recipients => $3::text[],
+        title => $4,
+        body => $5,
+        action_url => $6,
+        metadata => $7::text::jsonb,
+        initiator => $8,
+        idempotency_key => $9,
+        body_html => $10,
+        send_at => $11::timestamptz,
+        subject => $12,
+        replaces => $13,
+        content => $14::text::jsonb,
+        actions => $15::text::jsonb,
+        unknown => $16
+    ) as event_id
+    from given
+),
+restored as materialized (
+    select set_config('tocsin.traceparent', b.value, true)
+    from before b
+    cross join notified
+)
+select n.event_id
+from notified n
+cross join restored;
+
 -- name: notify_one
 -- The same for one person.
 select tocsin.notify(
@@ -74,6 +112,45 @@ select tocsin.notify_topic(
     subscribe_initiator => $16
 );
 
+-- name: notify_topic_traced
+-- The same as a part of the trace of $1; afterwards the setting is as before.
+with before as materialized (
+    select coalesce(current_setting('tocsin.traceparent', true), '') as value
+),
+given as materialized (
+    select set_config('tocsin.traceparent', $1, true)
+    from before
+),
+notified as materialized (
+    select tocsin.notify_topic(
+        topic => $2,
+        event_type => $3,
+        title => $4,
+        body => $5,
+        action_url => $6,
+        metadata => $7::text::jsonb,
+        initiator => $8,
+        idempotency_key => $9,
+        body_html => $10,
+        send_at => $11::timestamptz,
+        subject => $12,
+        replaces => $13,
+        content => $14::text::jsonb,
+        actions => $15::text::jsonb,
+        unknown => $16,
+        subscribe_initiator => $17
+    ) as event_id
+    from given
+),
+restored as materialized (
+    select set_config('tocsin.traceparent', b.value, true)
+    from before b
+    cross join notified
+)
+select n.event_id
+from notified n
+cross join restored;
+
 -- name: subscribe
 -- Subscribes a person to a topic; returns whether that changed something.
 select tocsin.subscribe($1, $2, $3);
@@ -101,6 +178,44 @@ select tocsin.notify_email(
     actions => $14::text::jsonb,
     unknown => $15
 );
+
+-- name: notify_email_traced
+-- The same as a part of the trace of $1; afterwards the setting is as before.
+with before as materialized (
+    select coalesce(current_setting('tocsin.traceparent', true), '') as value
+),
+given as materialized (
+    select set_config('tocsin.traceparent', $1, true)
+    from before
+),
+notified as materialized (
+    select tocsin.notify_email(
+        email => $2,
+        event_type => $3,
+        title => $4,
+        body => $5,
+        action_url => $6,
+        metadata => $7::text::jsonb,
+        initiator => $8,
+        idempotency_key => $9,
+        body_html => $10,
+        send_at => $11::timestamptz,
+        subject => $12,
+        replaces => $13,
+        content => $14::text::jsonb,
+        actions => $15::text::jsonb,
+        unknown => $16
+    ) as event_id
+    from given
+),
+restored as materialized (
+    select set_config('tocsin.traceparent', b.value, true)
+    from before b
+    cross join notified
+)
+select n.event_id
+from notified n
+cross join restored;
 
 -- name: claim_email
 -- Assigns an address to a recipient; returns how many notifications came into their inbox.

@@ -74,6 +74,35 @@ from tocsin.create_event(
     :unknown
 ) e;
 
+-- name: set_traceparent
+-- Sets the app's span for the events that this transaction creates.
+select set_config('tocsin.traceparent', :traceparent, true);
+
+-- name: traced_events
+-- Those of these events that are part of a trace, with the first delivery of each.
+select
+    e.event_id,
+    e.event_type,
+    e.traceparent,
+    e.created_at,
+    coalesce(e.fanned_out_at, e.created_at) as fanned_out_at,
+    f.first_delivery_id
+from tocsin.event e
+cross join lateral (
+    select min(d.delivery_id) as first_delivery_id
+    from tocsin.channel c
+    cross join lateral (
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.event_id = e.event_id
+            and d.channel = c.channel
+        order by d.delivery_id
+        limit 1
+    ) d
+) f
+where e.event_id = any (:event_ids)
+    and e.traceparent is not null;
+
 -- name: create_missing_recipients
 -- Creates the unknown ones of [{"at", "id", "email", "name", "locale", "timezone", "avatar_url"}]; returns how many.
 select tocsin.create_missing_recipients(:people::jsonb);

@@ -336,6 +336,7 @@ class Actor(ABC, Generic[ConnectionT]):
                 self._settle(envelope, _dated(result, envelope))
                 return
             envelope.begun = envelope.committed = False
+            envelope.begun_at = None
         envelope.settle(Unsent("look_too_slow", 1.0), envelope.check_result)
 
     def _others(self) -> Iterator[Envelope]:

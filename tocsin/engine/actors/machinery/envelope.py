@@ -70,6 +70,7 @@ class Envelope(Struct, eq=False):
     fresh_until: float = _NEVER
     checked: bool = False  # by its actor
     begun: bool = False  # its first byte was sent
+    begun_at: float | None = None  # when (monotonic)
     committed: bool = False  # the provider may have accepted it
     done: bool = False  # it is settled, or its settlement no longer awaited
 
@@ -80,7 +81,10 @@ class Envelope(Struct, eq=False):
 
     def begin(self) -> bool:
         """Called right before the first byte; false if the check is too old, or its settlement is no longer awaited."""
-        self.begun = self.fresh and not self.done
+        now = self.clock()
+        self.begun = now < self.fresh_until and not self.done
+        if self.begun:
+            self.begun_at = now
         return self.begun
 
     def commit(self) -> None:
@@ -97,7 +101,9 @@ class Envelope(Struct, eq=False):
         """Reports its outcome; only the first one counts. `elsewhere`: another provider may be tried."""
         if not self.done:
             self.done = True
-            self.on_settled(Settlement(outcome, check_result, self.provider, elsewhere))
+            self.on_settled(
+                Settlement(outcome, check_result, self.provider, elsewhere, self.begun_at)
+            )
 
     def give_up(self, reason: str, *, elsewhere: bool = False) -> None:
         """Settles a message that could not be finished: `Unknown` if the provider may have accepted it."""
