@@ -94,12 +94,14 @@ def server(version: int, folder: Path, *settings: str) -> Iterator[Server]:
 
 
 @contextmanager
-def started(data: Path, binaries: Path, *settings: str, accepting: bool = True) -> Iterator[Server]:
+def started(
+    data: Path, binaries: Path, *settings: str, accepting: bool = True, port: int | None = None
+) -> Iterator[Server]:
     """Runs the server of a cluster, with these settings too, until the end of the block or of this process.
 
     It accepts connections when the block begins, unless `accepting` is false.
     """
-    port = free_port()
+    port = port or free_port()
     options = (
         f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
         " -c wal_level=logical -c max_connections=100 -c shared_buffers=32MB"

@@ -63,6 +63,16 @@ async def test_a_worker_with_fewer_than_five_connections_does_not_start(
     assert "TOCSIN_MAX_CONNECTIONS is 4, and a worker needs at least 5" in line
 
 
+async def test_a_serve_with_a_standby_and_fewer_than_four_connections_does_not_start(
+    dsn: str, tmp_path: Path
+) -> None:
+    settings = {"database_url": dsn, "replica_url": dsn, "max_connections": "3"}
+    async with running("serve", log=tmp_path / "serve.log", settings=settings) as service:
+        assert await service.process.wait() == 1
+    (line,) = service.log.strip().splitlines()
+    assert "TOCSIN_MAX_CONNECTIONS is 3, and with TOCSIN_REPLICA_URL serve needs 4" in line
+
+
 def _limited_login(db: Db, dsn: str, most: int) -> str:
     if db.execute("select from pg_roles where rolname = %s", (LOGIN,)).fetchone() is None:
         db.execute(f"create role {LOGIN} login password 'few' connection limit {most}")

@@ -36,7 +36,7 @@ NOWHERE = {
     "notification_id": "999",
     "device_id": "999",
     "suppression_id": "999",
-    "group_key": "c345OTk",  # of a group of one
+    "group_key": "1c345OTk",  # of a group of one
 }
 PROBLEM = "application/problem+json"
 # what needs more than one request to come about: each has a test of its own

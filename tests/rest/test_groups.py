@@ -334,14 +334,14 @@ async def test_counts_are_exact_to_a_thousand(
 @pytest.mark.parametrize(
     ("method", "path", "field"),
     [
-        ("GET", "?grouped=true&cursor=bzEuMQ", "cursor"),
-        ("GET", "?grouped=true&group_key=c34x", "group_key"),
-        ("GET", "?group_key=bzEuMQ", "group_key"),
-        ("GET", "?group_key=dX5mb3J1bS5tZW50aW9uflg&read=true", "group_key"),
+        ("GET", "?grouped=true&cursor=1bzEuMQ", "cursor"),
+        ("GET", "?grouped=true&group_key=1c34x", "group_key"),
+        ("GET", "?group_key=1bzEuMQ", "group_key"),
+        ("GET", "?group_key=1dX5mb3J1bS5tZW50aW9uflg&read=true", "group_key"),
         ("GET", "?grouped=perhaps", "grouped"),
-        ("PATCH", "groups/bzEuMQ/read/", "group_key"),
-        ("DELETE", "groups/bzEuMQ/", "group_key"),
-        ("DELETE", "groups/dX5mb3J1bS5tZW50aW9uflg/?as_of=zzz", "as_of"),
+        ("PATCH", "groups/1bzEuMQ/read/", "group_key"),
+        ("DELETE", "groups/1bzEuMQ/", "group_key"),
+        ("DELETE", "groups/1dX5mb3J1bS5tZW50aW9uflg/?as_of=zzz", "as_of"),
     ],
 )
 async def test_what_is_not_of_a_grouped_list_names_its_field_and_the_cure(

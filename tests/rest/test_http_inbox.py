@@ -244,7 +244,9 @@ async def test_mark_all_leaves_what_commits_after_the_list(
     assert await count(alice) == 1
 
 
-@pytest.mark.parametrize("as_of", ["zzz", "MTox", "OToxOg", "MTo5OjU6", "MTo5OjgsMw", "x" * 30_000])
+@pytest.mark.parametrize(
+    "as_of", ["zzz", "1MQ", "1MCsxKw", "1MSs5KzUr", "1MSs5KzgsMw", "x" * 30_000]
+)
 async def test_a_wrong_as_of_is_refused(alice: httpx.AsyncClient, as_of: str) -> None:
     response = await alice.post(f"{INBOX}mark-all-read/", json={"as_of": as_of})
     assert response.status_code == 422
@@ -381,6 +383,8 @@ async def test_counts_agree_under_concurrent_reads(
         ("POST", f"{INBOX}mark-all-read/", {"subject": "a b"}, "subject is not"),
         ("POST", f"{INBOX}archive-all/", {"subject": "a\n"}, "subject is not"),
         ("POST", f"{INBOX}seen/", {"as_of": "zz"}, "as_of is not"),
+        ("POST", f"{INBOX}seen/", {"as_of": "2zz"}, "as_of is of another version"),
+        ("GET", INBOX, {"cursor": "2zz"}, "cursor is of another version"),
         ("POST", f"{INBOX}undo/", {"undo": "zz"}, "undo is not"),
         ("PATCH", "/api/digest-preferences/", {"timezone": "Mars/Base"}, "Unknown timezone"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,15 +14,22 @@ from msgspec import Struct
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import pagination
 from tocsin.engine.store.pagination import (
+    OWN_NODE,
     Cursor,
     Position,
+    covers,
     from_opaque,
     is_ahead,
     is_snapshot,
     page,
     parse_cursor,
+    read_as_of,
+    read_nodes,
     read_position,
+    read_seen,
     to_opaque,
+    write_as_of,
+    write_nodes,
 )
 
 SNAPSHOT = "10:20:11,14"
@@ -48,7 +56,9 @@ def test_a_cursor_is_read_back(at: datetime, id_: int, newer: bool) -> None:
     assert parse_cursor(str(cursor)) == cursor
 
 
-@pytest.mark.parametrize("text", ["", "x", "o1.1", "=", "é", "bzE", str(Cursor(NOW, 1)) + "A"])
+@pytest.mark.parametrize(
+    "text", ["", "x", "o1.1", "=", "é", "bzE", "1bzE", str(Cursor(NOW, 1)) + "A"]
+)
 def test_a_cursor_that_is_none_is_refused_with_the_cure(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_cursor(text)
@@ -126,6 +136,31 @@ def test_a_snapshot_is_one_by_postgresqls_rules(text: str, is_one: bool) -> None
     assert is_snapshot(text) is is_one
 
 
+@pytest.mark.parametrize(
+    ("snapshot", "other", "has_all"),
+    [
+        ("10:20:", "10:20:", True),
+        ("10:20:11,14", "10:20:11,14", True),
+        ("10:20:11,14", "10:20:11,14,15", True),
+        ("10:20:11,14", "10:20:14", False),
+        ("10:20:11", "10:11:", True),
+        ("10:20:11", "11:11:", True),
+        ("10:20:11", "12:12:", False),
+        ("10:20:", "10:21:", False),
+        ("30:30:", "10:21:", True),
+    ],
+)
+def test_a_snapshot_covers_what_another_one_has(snapshot: str, other: str, has_all: bool) -> None:
+    assert covers(snapshot, other) is has_all
+
+
+def test_what_was_seen_is_read_from_each_kind_of_position() -> None:
+    assert read_seen(write_as_of(SNAPSHOT)) == SNAPSHOT
+    assert read_seen(Position(SNAPSHOT).token()) == SNAPSHOT
+    assert read_seen(Position(SNAPSHOT, "10:21:11", 7).token()) == "10:21:11"
+    assert [read_seen(text) for text in ("", "zz", str(Cursor(NOW, 1)))] == [None] * 3
+
+
 @given(st.text(alphabet=st.characters(max_codepoint=127), max_size=200))
 def test_an_opaque_text_is_read_back_and_has_no_padding(text: str) -> None:
     assert "=" not in to_opaque(text)
@@ -133,11 +168,11 @@ def test_an_opaque_text_is_read_back_and_has_no_padding(text: str) -> None:
 
 
 def test_an_opaque_text_may_end_in_any_letter() -> None:
-    assert to_opaque("abW") == "YWJX"
-    assert from_opaque("YWJX") == "abW"
+    assert to_opaque("abW") == "1YWJX"
+    assert from_opaque("1YWJX") == "abW"
 
 
-@pytest.mark.parametrize("text", ["A", "\u00e9", "w6k", "A" * 8001])
+@pytest.mark.parametrize("text", ["1A", "1\u00e9", "1w6k", "1" + "A" * 8000, "YWJX", "2YWJX"])
 def test_what_is_no_opaque_text_is_empty(text: str) -> None:
     assert from_opaque(text) == ""
 
@@ -148,8 +183,48 @@ def test_a_position_is_read_back(upto: str | None) -> None:
     assert read_position(position.token()) == position
 
 
+NODES = [
+    {OWN_NODE: Position("1234567890:1234567901:1234567890,1234567895")},
+    {OWN_NODE: Position(SNAPSHOT, "10:21:11", 7), 2: Position("5:5:"), 31: Position("5:6:5")},
+]
+
+
+@pytest.mark.parametrize("nodes", NODES, ids=["one", "several"])
+def test_positions_of_several_nodes_are_read_back(nodes: dict[int, Position]) -> None:
+    assert read_nodes(write_nodes(nodes)) == nodes
+    assert read_as_of(to_opaque(write_nodes(nodes))) == nodes[OWN_NODE].snapshot
+
+
+def test_a_position_is_short_and_fits_into_a_url() -> None:
+    as_of = write_as_of("1234567890:1234567901:1234567890,1234567895")
+    assert as_of == "1MTIzNDU2Nzg5MCsxMSswLDU"
+    assert read_as_of(as_of) == "1234567890:1234567901:1234567890,1234567895"
+
+
+@pytest.mark.parametrize(
+    "nodes", ["", "5", "5+0", "5+0+|", "0=5+0+", "5+0+|2=x", "5+0+~x~1", "5+9+9"]
+)
+def test_what_is_no_position_is_refused(nodes: str) -> None:
+    with pytest.raises(Invalid, match="as_of is not one of a list's"):
+        read_as_of(to_opaque(nodes))
+    assert read_position(opaque(int(time.time()), nodes)) is None
+
+
+def test_a_position_of_other_nodes_alone_is_refused() -> None:
+    with pytest.raises(Invalid, match="as_of is not one of a list's"):
+        read_as_of(to_opaque(write_nodes({2: Position(SNAPSHOT)})))
+
+
+@pytest.mark.parametrize("read", [read_as_of, parse_cursor])
+def test_a_text_of_another_version_is_refused_with_the_cure(read: Callable[[str], object]) -> None:
+    with pytest.raises(Invalid, match="is of another version of Tocsin") as refused:
+        read("2NzUxKzAr")
+    ((_, cure),) = refused.value.fields
+    assert cure.startswith("Read the list again from its first page")
+
+
 def opaque(*parts: object) -> str:
-    return to_opaque("~".join(map(str, parts)))
+    return to_opaque("/".join(map(str, parts)))
 
 
 @pytest.mark.parametrize(
@@ -157,15 +232,16 @@ def opaque(*parts: object) -> str:
     [
         "",
         "nonsense",
-        opaque(SNAPSHOT, "", 7),
-        opaque(SNAPSHOT, "", 7, int(time.time()), 1),
-        opaque("no snapshot", "", 7, int(time.time())),
-        opaque(SNAPSHOT, "no snapshot", 7, int(time.time())),
-        opaque(SNAPSHOT, "", -7, int(time.time())),
-        opaque(SNAPSHOT, "", "9" * 19, int(time.time())),
-        opaque(SNAPSHOT, "", 7, "now"),
+        opaque("10+10+1,4"),
+        opaque("", "10+10+1,4"),
+        opaque("now", "10+10+1,4"),
+        opaque("9" * 19, "10+10+1,4"),
+        opaque(int(time.time()), "10+10+1,4", ""),
+        opaque(int(time.time()), "10+10+1,4~10+10+1,4~-7"),
+        opaque(int(time.time()), "10+10+1,4~10+10+1,4~" + "9" * 19),
+        "2" + opaque(int(time.time()), "10+10+1,4")[1:],
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_a_position_that_is_none_is_not_read(token: str) -> None:
     assert read_position(token) is None

@@ -52,6 +52,10 @@ def serve(dev: bool) -> None:
 
     settings = _set_up_service()
     development_key = _development_key(settings) if dev else None
+    if settings.replica_url is not None and settings.max_connections == 3:
+        raise SettingsError(
+            "TOCSIN_MAX_CONNECTIONS is 3, and with TOCSIN_REPLICA_URL serve needs 4: raise it, or leave one out."
+        )
     if settings.public_url is None:
         raise SettingsError(
             "TOCSIN_PUBLIC_URL is not set: the address under which people reach this service, such as https://notify.example.com."

@@ -23,7 +23,7 @@ from litestar.types import ASGIApp, ControllerRouterHandler
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.ops.overview import Overviews, keep_counting
-from tocsin.engine.store.connection import serve_pool
+from tocsin.engine.store.connection import serve_pools
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
 from tocsin.engine.store.installation import (
@@ -33,6 +33,7 @@ from tocsin.engine.store.installation import (
     keep_reporting,
     new_identity,
 )
+from tocsin.engine.store.replica import Reads, StandbyReads
 from tocsin.http import observability, openapi
 from tocsin.http.apps import events, mail_events, recipients, targets
 from tocsin.http.auth import ACCESS, SCOPE, Authenticator
@@ -52,6 +53,7 @@ from tocsin.http.ops import ops_api, ops_page
 from tocsin.http.pages import assets, html, mail_links
 from tocsin.http.people import devices, inbox, notification, preferences, stream
 from tocsin.http.people.stream import StreamMiddleware
+from tocsin.http.positions import WritePositions
 from tocsin.http.protocol import Connections, Limits, protocol_class
 from tocsin.http.requests import ApiRequest, PathReader, Services, check_query
 from tocsin.settings import Settings, SettingsError
@@ -80,6 +82,7 @@ def create_app(
     metrics: Metrics | None = None,
     development_key: str | None = None,
     processes: ServingProcesses | None = None,
+    reads: Reads | None = None,
 ) -> Litestar:
     """Returns the app over an open database and a started hub, which stay their maker's to stop.
 
@@ -87,14 +90,17 @@ def create_app(
     `processes` share the rate limits; this one alone, where there is none.
     """
     metrics = metrics or Metrics()
+    reads = reads or Reads(database)
+    if reads.uses_standby:
+        metrics.replica_reads = reads.served
     offload = Offload(settings, database.dsn, pooler=database.pooler)
     links = Links(settings.public_url or "", link_key)
     shared = {
-        "services": Services(settings, database, hub, links, ReadinessCheck(database)),
+        "services": Services(settings, database, hub, links, ReadinessCheck(database), reads),
         "authenticator": Authenticator(settings, database, development_key),
         "offload": offload,
     }
-    provided = shared | {"metrics": metrics, "overviews": Overviews(database)}
+    provided = shared | {"metrics": metrics, "overviews": Overviews(database, reads)}
     rate_limiting = RateLimiting(
         settings, processes or ServingProcesses(), development=development_key is not None
     )
@@ -136,6 +142,8 @@ def _around(
     before it is routed, or be done before Litestar begins.
     """
     url, services, tokens = settings.public_url, app.state.services, app.state.authenticator.tokens
+    if services.reads.uses_standby:
+        yield lambda inner: WritePositions(inner, services.reads, url)
     yield OptionsMethod  # OPTIONS of any path, without its guards
     if settings.allowed_origins:
         paths = frozenset(_paths_of_people(app))
@@ -228,7 +236,7 @@ async def serve(
 ) -> None:
     """Serves until SIGINT or SIGTERM; raises Unavailable without a database, SystemExit without the port."""
     processes = ServingProcesses()
-    async with _services(settings, processes) as (database, hub):
+    async with _services(settings, processes) as (database, hub, reads):
         metrics = Metrics()
         app = create_app(
             settings,
@@ -239,6 +247,7 @@ async def serve(
             metrics=metrics,
             development_key=development_key,
             processes=processes,
+            reads=reads,
         )
         server = Server(uvicorn_config(settings, app, metrics.connections, limits), hub, started)
         _collect_less()
@@ -249,21 +258,28 @@ async def serve(
 @asynccontextmanager
 async def _services(
     settings: Settings, processes: ServingProcesses
-) -> AsyncIterator[tuple[Database, BadgeHub]]:
-    """Yields an open database and a started hub; meanwhile the dispatcher and the reports of this process run."""
+) -> AsyncIterator[tuple[Database, BadgeHub, Reads]]:
+    """Yields an open database, a started hub and where to read; meanwhile this process dispatches and reports."""
     # so that badges move while no worker runs
     from tocsin.engine.dispatch.dispatcher import Dispatcher
 
     if settings.database_url is None:
         raise ValueError("there is no TOCSIN_DATABASE_URL")
+    standby = settings.replica_url
+    most, most_to_standby = serve_pools(settings.max_connections, standby=standby is not None)
     database = Database(
-        settings.database_url,
-        pooler=settings.pooler_url,
-        max_size=serve_pool(settings.max_connections),
-        primary=True,
+        settings.database_url, pooler=settings.pooler_url, max_size=most, primary=True
     )
     await database.open()
-    hub = BadgeHub(database, avatar_hosts=settings.avatar_hosts)
+    reads = (
+        StandbyReads(database, standby, max_size=most_to_standby) if standby else Reads(database)
+    )
+    await reads.start()
+    hub = BadgeHub(
+        database,
+        avatar_hosts=settings.avatar_hosts,
+        on_changed=reads.changed if reads.uses_standby else None,
+    )
     await hub.start()
     dispatcher = Dispatcher(
         settings.database_url,
@@ -284,12 +300,13 @@ async def _services(
         ),
     ]
     try:
-        yield database, hub
+        yield database, hub, reads
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await hub.stop()
+        await reads.stop()
         await database.close()
 
 

@@ -59,13 +59,16 @@ class SecurityHeaders:
 
 _PREFLIGHT = [
     (b"access-control-allow-methods", b"GET, POST, PUT, PATCH, DELETE"),
-    (b"access-control-allow-headers", b"Authorization, Content-Type, Last-Event-ID"),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, Last-Event-ID, Tocsin-Position",
+    ),
     (b"access-control-max-age", b"7200"),  # seconds; Chromium keeps it no longer
     (b"content-length", b"0"),
 ]
 _EXPOSED = (
     b"access-control-expose-headers",
-    b"Tocsin-Undo, Retry-After, RateLimit, RateLimit-Policy, Idempotent-Replayed",
+    b"Tocsin-Undo, Tocsin-Position, Retry-After, RateLimit, RateLimit-Policy, Idempotent-Replayed",
 )
 _VARY = (b"vary", b"Origin")
 

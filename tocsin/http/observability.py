@@ -77,6 +77,9 @@ class Metrics(Collector):
     def __init__(self, others: CollectorRegistry = REGISTRY) -> None:
         self.connections = Connections()
         self.mail_events: Counter[tuple[str, str]] = Counter()  # new reports by source and kind
+        self.replica_reads: Counter[str] | None = (
+            None  # by what served them; None without a standby
+        )
         self._others = others
         self._series: dict[tuple[str, str, int], RequestSeries] = {}
         self._times: dict[str, _Times] = {}
@@ -150,7 +153,20 @@ class Metrics(Collector):
             ("tocsin_http_open_streams", "Open streams.", self._open_streams),
         ):
             yield GaugeMetricFamily(name, text, value)
+        yield from self._replica_reads()
         yield from (requests, times, ended, reports, deliveries, late, self._failing_providers())
+
+    def _replica_reads(self) -> Iterator[Metric]:
+        if self.replica_reads is None:
+            return
+        reads = CounterMetricFamily(
+            "tocsin_replica_reads",
+            "Reads that the standby served, or the primary, since the standby was behind or unavailable, or failed.",
+            labels=("outcome",),
+        )
+        for outcome in ("standby", "behind", "unavailable", "failed"):
+            reads.add_metric((outcome,), self.replica_reads[outcome])
+        yield reads
 
     def _failing_providers(self) -> GaugeMetricFamily:
         failing = GaugeMetricFamily(

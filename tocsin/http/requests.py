@@ -27,6 +27,7 @@ from tocsin.engine.mail.links import Links
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import ReadinessCheck
+from tocsin.engine.store.replica import Reads
 from tocsin.engine.text import nearest
 from tocsin.http.auth import ACCESS
 from tocsin.http.errors import AnyRequest, Unreadable, value_fault
@@ -303,6 +304,7 @@ class Services(Struct, frozen=True):
     hub: BadgeHub
     links: Links
     readiness: ReadinessCheck
+    reads: Reads
 
     def url(self, path: str, query: dict[str, str] | None = None) -> str:
         """Returns an address of this service, as the outside sees it (also behind a proxy's path prefix)."""

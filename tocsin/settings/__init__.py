@@ -84,6 +84,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     database_url: Annotated[str | None, _database_url] = None
     pooler_url: Annotated[str | None, _database_url] = None
+    replica_url: Annotated[str | None, _database_url] = None
     data_dir: Annotated[Path, _folder] = Path(".tocsin")
     max_connections: Annotated[int | None, _whole(3, 1000)] = None
     database_wait: Annotated[float, _whole(0, 86400)] = 60.0

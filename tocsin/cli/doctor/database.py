@@ -28,6 +28,7 @@ from tocsin.engine.store.connection import (
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.health import NotReady, check_pooler
 from tocsin.engine.store.installation import processes
+from tocsin.engine.store.replica import identifier_of, seconds_behind, why_no_standby
 from tocsin.settings.addresses import is_loopback
 from tocsin.sql import load
 from tocsin.sql.install import State, state
@@ -384,6 +385,19 @@ async def check_replication(examination: Examination) -> Iterable[Finding]:
         return [finding("replication.none")]
     name = "replication.right" if row.sees_standbys else "replication.unseen"
     return [finding(name, standbys=row.standbys)]
+
+
+async def check_replica(examination: Examination) -> Iterable[Finding]:
+    """Checks whether reads can come from the standby, and how late it is."""
+    dsn = examination.settings.replica_url
+    if dsn is None:
+        return [finding("replica.unused")]
+    if reason := await why_no_standby(dsn, await identifier_of(examination.database)):
+        return [finding("replica.unusable", reason=reason.rstrip("."))]
+    took = await seconds_behind(dsn, examination.database, most=_REPLAYED_WITHIN)
+    if took is None:
+        return [finding("replica.late", limit=_REPLAYED_WITHIN)]
+    return [finding("replica.right", ms=took * 1000)]
 
 
 async def _late_standbys(examination: Examination, row: _Replication) -> list[str]:

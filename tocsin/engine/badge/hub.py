@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -135,6 +135,9 @@ _BATCH = 500
 _REPLAY = 100
 _STREAMS_PER_PERSON = 20
 
+# The recipients whose inbox changed; None: perhaps everybody's.
+OnChanged = Callable[[Collection[str] | None], None]
+
 _recipients = msgspec.json.Decoder(list[str]).decode
 
 log = structlog.get_logger("tocsin.badge")
@@ -145,7 +148,10 @@ class TooManyStreams(Exception):
 
 
 class BadgeHub:
-    """The open streams of this process, and its unread counts; pictures are shown of `avatar_hosts` only."""
+    """The open streams of this process, and its unread counts; pictures are shown of `avatar_hosts` only.
+
+    `on_changed` is called with the recipients of each announcement, and with None where all may have changed.
+    """
 
     def __init__(
         self,
@@ -153,10 +159,12 @@ class BadgeHub:
         *,
         streams_per_person: int = _STREAMS_PER_PERSON,
         avatar_hosts: Sequence[str] = (),
+        on_changed: OnChanged | None = None,
     ) -> None:
         self._database = database
         self._most = streams_per_person
         self._avatar_hosts = avatar_hosts
+        self._on_changed = on_changed
         self._counts = UnreadCounts(database)
         self._streams: defaultdict[str, set[OpenStream]] = defaultdict(set)
         self._changed: set[str] = set()
@@ -224,6 +232,7 @@ class BadgeHub:
                 )
                 self._connection = connection
                 self._mark(set(self._streams))
+                self._report(None)  # changes may have been announced before
                 await connection.hold()
             except (Unavailable, psycopg.Error, TimeoutError):
                 self._database.availability.report_lost(broken=False)
@@ -237,16 +246,23 @@ class BadgeHub:
     def announced(self, pid: int, recipients: Collection[str]) -> None:
         """Updates these recipients' streams; called by the leader in this process, whose notices are then ignored."""
         self._announcer = pid
+        self._report(recipients)
         if recipients:
             self._mark(self._streams.keys() & set(recipients))
 
     def _on_notice(self, payload: str, pid: int) -> None:
         if payload == EVERYONE:
+            self._report(None)
             self._changed |= self._streams.keys()
         elif pid != self._announcer:
             with suppress(msgspec.DecodeError):  # any database user may send one
                 changed = _recipients(payload)
+                self._report(changed)
                 self._changed.update([each for each in changed if each in self._streams])
+
+    def _report(self, recipient_ids: Collection[str] | None) -> None:
+        if self._on_changed is not None:
+            self._on_changed(recipient_ids)
 
     def _mark(self, recipient_ids: set[str]) -> None:
         self._changed |= recipient_ids

@@ -23,11 +23,12 @@ from tocsin.engine.ops.problems import (
 )
 from tocsin.engine.store import operations
 from tocsin.engine.store.chat_target import disabled_chat_targets
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.health import blocking_sessions
 from tocsin.engine.store.installation import Process, processes
 from tocsin.engine.store.mail_event import MailEventCounts, mail_event_counts
 from tocsin.engine.store.operations import Lately, Minute, count_minutes
+from tocsin.engine.store.replica import Reads
 from tocsin.engine.store.webhook import failing_webhooks
 
 # Requests at the same time share a reading. A reading that took long is kept for longer, so that readings never take
@@ -117,8 +118,9 @@ class _Reading(Snapshot, frozen=True, kw_only=True):
 class Overviews:
     """Reads the state at most once a second, for all requests."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, reads: Reads | None = None) -> None:
         self._database = database
+        self._reads = reads or Reads(database)
         self._lock = asyncio.Lock()
         self._reading: tuple[float, _Reading] | None = None  # valid until
         self._led_at: datetime | None = None
@@ -140,25 +142,7 @@ class Overviews:
         started = time.monotonic()
         if self._reading and started < self._reading[0]:
             return self._reading[1]
-        now = datetime.now(UTC)
-        hour = window(now, HOUR)
-        running = await processes(self._database)
-        self._led_at = now if is_led(running) else self._led_at or now
-        reading = _Reading(
-            now=now,
-            processes=running,
-            channels=await operations.channels(self._database),
-            unfinished=await operations.unfinished(self._database),
-            lately=await operations.settled_lately(self._database, now),
-            hour=await operations.counted_minutes(self._database, hour.since, hour.step),
-            fan_outs=await operations.running_fan_outs(self._database),
-            led_at=self._led_at,
-            blocking=await blocking_sessions(self._database),
-            mail_events=await self._read_mail_events(now),
-            webhooks=await failing_webhooks(self._database),
-            chats=await disabled_chat_targets(self._database),
-            throttled=await operations.throttled_apps(self._database, at_least=MANY_THROTTLED),
-        )
+        reading = await self._reads.read(self._read_from)
         ended = time.monotonic()
         self._reading = (
             ended + max(_KEPT_FOR, _KEPT_FOR_TIMES_ITS_DURATION * (ended - started)),
@@ -166,11 +150,32 @@ class Overviews:
         )
         return reading
 
-    async def _read_mail_events(self, now: datetime) -> MailEventCounts:
+    async def _read_from(self, source: Queries) -> _Reading:
+        now = datetime.now(UTC)
+        hour = window(now, HOUR)
+        running = await processes(self._database)  # an unlogged table, which a standby lacks
+        self._led_at = now if is_led(running) else self._led_at or now
+        return _Reading(
+            now=now,
+            processes=running,
+            channels=await operations.channels(source),
+            unfinished=await operations.unfinished(source),
+            lately=await operations.settled_lately(source, now),
+            hour=await operations.counted_minutes(source, hour.since, hour.step),
+            fan_outs=await operations.running_fan_outs(source),
+            led_at=self._led_at,
+            blocking=await blocking_sessions(self._database),
+            mail_events=await self._read_mail_events(source, now),
+            webhooks=await failing_webhooks(source),
+            chats=await disabled_chat_targets(source),
+            throttled=await operations.throttled_apps(source, at_least=MANY_THROTTLED),
+        )
+
+    async def _read_mail_events(self, source: Queries, now: datetime) -> MailEventCounts:
         found = self._mail_events
         if found and time.monotonic() - found[0] < _DAY_KEPT_FOR:
             return found[1]
-        counts = await mail_event_counts(self._database, now - timedelta(days=1))
+        counts = await mail_event_counts(source, now - timedelta(days=1))
         self._mail_events = time.monotonic(), counts
         return counts
 
@@ -178,7 +183,9 @@ class Overviews:
         found = self._day
         if found and found[1] == over.since and time.monotonic() - found[0] < _DAY_KEPT_FOR:
             return found[2]
-        kept = await operations.counted_minutes(self._database, over.since, over.step)
+        kept = await self._reads.read(
+            lambda source: operations.counted_minutes(source, over.since, over.step)
+        )
         self._day = time.monotonic(), over.since, kept
         return kept
 

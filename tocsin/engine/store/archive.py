@@ -14,10 +14,9 @@ from tocsin.engine.store.notification import (
     Filter,
     Notification,
     get_notification,
-    read_as_of,
     undo_token,
 )
-from tocsin.engine.store.pagination import from_opaque
+from tocsin.engine.store.pagination import from_opaque, read_as_of
 from tocsin.sql import load
 
 _SQL = load("archive")

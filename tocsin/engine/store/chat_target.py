@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
@@ -92,6 +92,6 @@ async def delete_chat_target(database: Database, name: str) -> None:
         raise NotFound("There is no chat target of that name.")
 
 
-async def disabled_chat_targets(database: Database) -> list[DisabledChat]:
+async def disabled_chat_targets(database: Queries) -> list[DisabledChat]:
     """Returns the latest targets of topics that are disabled."""
     return await database.rows(DisabledChat, _SQL["disabled_chat_targets"])

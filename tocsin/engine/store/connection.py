@@ -63,9 +63,11 @@ class WorkerPools(NamedTuple):
     other: int
 
 
-def serve_pool(most: int | None) -> int:
-    """Returns how many connections the pool of a `serve` may have, of `most` in all."""
-    return (most or SERVE_CONNECTIONS) - _DIRECT
+def serve_pools(most: int | None, *, standby: bool = False) -> tuple[int, int]:
+    """Returns how many connections the pool of a `serve` may have, of `most` in all, and the one of its standby."""
+    pooled = (most or SERVE_CONNECTIONS) - _DIRECT
+    of_standby = pooled // 2 if standby else 0
+    return pooled - of_standby, of_standby
 
 
 def worker_pools(most: int | None) -> WorkerPools:
@@ -145,16 +147,15 @@ class Availability:
             now = time.monotonic()
             if now >= remind_at:
                 remind_at = now + _REMIND
-                log.warning("database unavailable", reason=reason, seconds=round(now - lost_at))
+                self._report(reason, round(now - lost_at))
             if now - lost_at > _HANGS_FOR:
                 self.in_use.end_waiting()
             await asyncio.sleep(_PROBE_AGAIN)
         if self.reason:
             self.generation += 1
-            seconds = round(time.monotonic() - lost_at, 1)
-            log.warning("database available again", seconds=seconds)
+            self._report_return(round(time.monotonic() - lost_at, 1))
         elif broken:
-            log.info("database connection lost, connecting again")
+            self._report_renewal()
         self._note("")
         self._available.set()
 
@@ -185,6 +186,15 @@ class Availability:
             await self.on_return(connection)
         if ended := await end_lost(self._dsn, connection):
             log.info("lost connections ended", connections=ended)
+
+    def _report(self, reason: str, seconds: int) -> None:
+        log.warning("database unavailable", reason=reason, seconds=seconds)
+
+    def _report_return(self, seconds: float) -> None:
+        log.warning("database available again", seconds=seconds)
+
+    def _report_renewal(self) -> None:
+        log.info("database connection lost, connecting again")
 
     def _note(self, reason: str) -> None:
         """Notes the reason why the database is unavailable; empty: it is available."""

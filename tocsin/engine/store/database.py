@@ -87,6 +87,9 @@ _FREE_WITHIN = 5.0
 class Queries(ABC):
     """Runs statements, and raises Invalid, Conflict or Unavailable where the database refuses one."""
 
+    snapshot: str | None = None
+    """On a standby, where no statement can state it: the snapshot that they all cover."""
+
     @abstractmethod
     def cursor(self, rows: BaseRowFactory[T]) -> AbstractAsyncContextManager[AsyncCursor[T]]:
         """Returns a cursor for one statement."""

@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import EventType, Invalid, NotFound
-from tocsin.engine.store.database import Database, Session
+from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
@@ -35,7 +35,7 @@ async def get_event_type(database: Database, event_type: str) -> EventType:
 
 
 async def check_filter(
-    database: Database, event_type: str | None, category: str | None, subject: str | None = None
+    database: Queries, event_type: str | None, category: str | None, subject: str | None = None
 ) -> None:
     """Raises Invalid for names that can't be there: an empty list would hide the mistake."""
     if subject is not None and not _SUBJECT.fullmatch(subject):
@@ -243,7 +243,7 @@ async def traced_events(database: Database, event_ids: Sequence[int]) -> dict[in
     return {row.event_id: row for row in rows}
 
 
-async def get_event(database: Database, event_id: int) -> Event:
+async def get_event(database: Queries, event_id: int) -> Event:
     """Returns one event; raises NotFound."""
     found = await database.row(Event, _SQL["get_event"], event_id=event_id)
     if found is None:
@@ -252,7 +252,7 @@ async def get_event(database: Database, event_id: int) -> Event:
 
 
 async def list_events(
-    database: Database, wanted: EventFilter, *, cursor: Cursor | None, limit: int
+    database: Queries, wanted: EventFilter, *, cursor: Cursor | None, limit: int
 ) -> Page[EventSummary]:
     """Returns a page of events, newest first."""
     name = "list_newer_events" if cursor and cursor.newer else "list_older_events"

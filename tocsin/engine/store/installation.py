@@ -245,7 +245,7 @@ async def forget_process(database: Database, process_id: UUID) -> None:
     await database.run(_SQL["forget_process"], process_id=process_id)
 
 
-async def processes(database: Database) -> list[Process]:
+async def processes(database: Queries) -> list[Process]:
     """Returns every process that reported within the hour, the silent ones too."""
     return await database.rows(_to_process, _SQL["processes"])
 

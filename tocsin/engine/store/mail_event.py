@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Queries
 from tocsin.sql import load
 
 _SQL = load("mail_event")
@@ -62,6 +62,6 @@ async def apply_mail_events(database: Database, *, hold: timedelta = HOLD) -> di
     return effects
 
 
-async def mail_event_counts(database: Database, since: datetime) -> MailEventCounts:
+async def mail_event_counts(database: Queries, since: datetime) -> MailEventCounts:
     """Returns what was sent and came back since then."""
     return await database.one(MailEventCounts, _SQL["mail_event_counts"], since=since)

@@ -11,9 +11,18 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, convert, structs
 
-from tocsin.engine.model import Invalid, NotFound
+from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database, Queries
-from tocsin.engine.store.pagination import Cursor, Page, from_opaque, is_snapshot, page, to_opaque
+from tocsin.engine.store.pagination import (
+    Cursor,
+    Page,
+    page,
+    to_opaque,
+    write_as_of,
+)
+from tocsin.engine.store.pagination import (
+    read_as_of as read_as_of,  # noqa: PLC0414 - for groups
+)
 from tocsin.engine.text import sanitise
 from tocsin.sql import load
 
@@ -183,7 +192,7 @@ class MarkedAll(Struct, frozen=True):
 
 
 async def list_notifications(
-    database: Database, recipient_id: str, wanted: Filter, *, cursor: Cursor | None, limit: int
+    database: Queries, recipient_id: str, wanted: Filter, *, cursor: Cursor | None, limit: int
 ) -> Inbox:
     """Returns a page of a person's inbox or archive; a shorter one where its notifications are large."""
     newer = cursor is not None and cursor.newer
@@ -206,13 +215,16 @@ async def list_notifications(
         )
     else:
         rows = await database.tuples(_SQL["list_notifications"], **arguments)
-    return await to_inbox(rows, cursor, limit)
+    return await to_inbox(rows, cursor, limit, database.snapshot)
 
 
-async def to_inbox(rows: Sequence[tuple[Any, ...]], cursor: Cursor | None, limit: int) -> Inbox:
+async def to_inbox(
+    rows: Sequence[tuple[Any, ...]], cursor: Cursor | None, limit: int, snapshot: str | None = None
+) -> Inbox:
     """Makes a page of up to `limit + 1` rows, nearest to the cursor first; a shorter one where they are large.
 
-    A row has the fields of Notification in their order, and the snapshot; an empty page is a row with the snapshot.
+    A row has the fields of Notification in their order, and the snapshot, unless that is given; an empty page is a row
+    with the snapshot.
     """
     found = [Notification(*columns[:-1]) for columns in rows if columns[0] is not None]
     kept = min(limit, count_fitting(found))
@@ -222,7 +234,7 @@ async def to_inbox(rows: Sequence[tuple[Any, ...]], cursor: Cursor | None, limit
         results.append(to_safe(each))
         if len(each.body_html or "") > _LONG_HTML:
             await asyncio.sleep(0)  # it took a millisecond or more
-    return Inbox(structs.replace(cut, results=results), to_opaque(rows[0][-1]))
+    return Inbox(structs.replace(cut, results=results), write_as_of(snapshot or rows[0][-1]))
 
 
 def count_fitting(found: Sequence[Notification]) -> int:
@@ -299,7 +311,7 @@ async def unread_by_category(database: Database, recipient_id: str) -> dict[str,
 
 
 async def why(
-    database: Database, notification_ids: Sequence[int], *, recipient_id: str | None = None
+    database: Queries, notification_ids: Sequence[int], *, recipient_id: str | None = None
 ) -> dict[int, Decisions]:
     """Returns decisions and deliveries by notification; with `recipient_id`, those of that person only."""
     rows = await database.rows(
@@ -319,14 +331,3 @@ def to_safe(notification: Notification) -> Notification:
     if notification.body_html is not None:
         changed["body_html"] = sanitise(notification.body_html)
     return structs.replace(notification, **changed) if changed else notification
-
-
-def read_as_of(as_of: str) -> str:
-    """Returns the snapshot in an `as_of`; raises Invalid where PostgreSQL would not read it."""
-    snapshot = from_opaque(as_of)
-    if is_snapshot(snapshot):
-        return snapshot
-    raise Invalid(
-        "as_of is not one of a list's",
-        ("as_of", "Pass the as_of of a list as it is, or leave it out."),
-    )

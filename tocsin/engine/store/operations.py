@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import Cursor
 from tocsin.sql import load
 
@@ -62,7 +62,7 @@ class NotificationLine(Struct, frozen=True):
     recipient_id: str | None
 
 
-async def find_person(database: Database, recipient_id: str) -> PersonLine | None:
+async def find_person(database: Queries, recipient_id: str) -> PersonLine | None:
     """Returns the person of this id, or None."""
     return await database.row(_to_person, _SQL["find_person"], recipient_id=recipient_id)
 
@@ -71,13 +71,13 @@ def _to_person(**columns: object) -> PersonLine:
     return msgspec.convert(columns, PersonLine)
 
 
-async def recipients_with_address(database: Database, address: str) -> list[str]:
+async def recipients_with_address(database: Queries, address: str) -> list[str]:
     """Returns the ids of the recipients that have this address."""
     return list(await database.value(_SQL["recipients_with_address"], address=address))
 
 
 async def notifications_of_person(
-    database: Database, recipient_id: str, limit: int
+    database: Queries, recipient_id: str, limit: int
 ) -> list[NotificationLine]:
     """Returns the newest notifications of a person."""
     return await database.rows(
@@ -86,7 +86,7 @@ async def notifications_of_person(
 
 
 async def notifications_of_event(
-    database: Database, event_id: int, limit: int
+    database: Queries, event_id: int, limit: int
 ) -> list[NotificationLine]:
     """Returns the notifications of an event, the first ones by their recipients' ids."""
     return await database.rows(
@@ -94,7 +94,7 @@ async def notifications_of_event(
     )
 
 
-async def notification_exists(database: Database, notification_id: int) -> bool:
+async def notification_exists(database: Queries, notification_id: int) -> bool:
     """Returns whether there is a notification of this id."""
     return bool(await database.value(_SQL["notification_exists"], notification_id=notification_id))
 
@@ -148,7 +148,7 @@ class Replayed(Struct, frozen=True):
 
 
 async def dead_letters(
-    database: Database, wanted: DeadFilter, *, cursor: Cursor | None, limit: int
+    database: Queries, wanted: DeadFilter, *, cursor: Cursor | None, limit: int
 ) -> tuple[list[DeadLetter], Cursor | None]:
     """Returns a page of them, newest first, and the position of the next one."""
     found = await database.rows(
@@ -160,7 +160,7 @@ async def dead_letters(
     return kept, Cursor(kept[-1].failed_at, kept[-1].delivery_id)
 
 
-async def dead_letter_reasons(database: Database, since: datetime) -> list[DeadReason]:
+async def dead_letter_reasons(database: Queries, since: datetime) -> list[DeadReason]:
     """Returns how many failed since a time, by channel and reason; of the newest 50,000."""
     return await database.rows(DeadReason, _SQL["dead_letter_reasons"], since=since, most=_COUNTED)
 
@@ -257,22 +257,22 @@ async def count_minutes(database: Database, now: datetime) -> datetime | None:
     return kept
 
 
-async def counted_minutes(database: Database, since: datetime, step: timedelta) -> list[Minute]:
+async def counted_minutes(database: Queries, since: datetime, step: timedelta) -> list[Minute]:
     """Returns what was counted since a time, in steps of this length."""
     return await database.rows(Minute, _SQL["counted_minutes"], since=since, step=step)
 
 
-async def settled_lately(database: Database, now: datetime) -> list[Lately]:
+async def settled_lately(database: Queries, now: datetime) -> list[Lately]:
     """Returns what reached its end in the last minute, and since the last counted one."""
     return await database.rows(Lately, _SQL["settled_lately"], now=now)
 
 
-async def unfinished(database: Database) -> list[Unfinished]:
+async def unfinished(database: Queries) -> list[Unfinished]:
     """Returns what waits, counted up to MOST on a channel."""
     return await database.rows(Unfinished, _SQL["unfinished"], most=MOST)
 
 
-async def channels(database: Database) -> list[ChannelRow]:
+async def channels(database: Queries) -> list[ChannelRow]:
     """Returns the channels that send."""
     return await database.rows(ChannelRow, _SQL["channels"])
 
@@ -288,7 +288,7 @@ class RunningFanOut(Struct, frozen=True):
     since: datetime
 
 
-async def running_fan_outs(database: Database) -> list[RunningFanOut]:
+async def running_fan_outs(database: Queries) -> list[RunningFanOut]:
     """Returns the first twenty."""
     return await database.rows(RunningFanOut, _SQL["running_fan_outs"])
 
@@ -306,6 +306,6 @@ class ThrottledApp(Struct, frozen=True):
     due_at: datetime
 
 
-async def throttled_apps(database: Database, *, at_least: int) -> list[ThrottledApp]:
+async def throttled_apps(database: Queries, *, at_least: int) -> list[ThrottledApp]:
     """Returns those that cause `at_least` deliveries to one person to wait, the worst first."""
     return await database.rows(ThrottledApp, _SQL["throttled_apps"], at_least=at_least)

@@ -7,7 +7,7 @@ from datetime import datetime
 from msgspec import Struct
 
 from tocsin.engine.model import NotFound
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.engine.store.webhook import Unsubscribed, report_unsubscribed
 from tocsin.sql import load
@@ -25,7 +25,7 @@ class Suppression(Struct, frozen=True):
 
 
 async def list_suppressions(
-    database: Database, reason: str | None, *, cursor: Cursor | None, limit: int
+    database: Queries, reason: str | None, *, cursor: Cursor | None, limit: int
 ) -> Page[Suppression]:
     """Returns a page of them, newest first; with `reason`, of that one only."""
     name = "list_newer_suppressions" if cursor and cursor.newer else "list_older_suppressions"

@@ -17,7 +17,7 @@ from tocsin.engine.model import Invalid
 from tocsin.engine.store import event as store
 from tocsin.engine.store import notification as notifications
 from tocsin.engine.store.credential import EVENTS_READ, EVENTS_WRITE
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.event import (
     Event,
     EventFilter,
@@ -27,11 +27,13 @@ from tocsin.engine.store.event import (
     Previewed,
     check_filter,
 )
+from tocsin.engine.store.pagination import Page
 from tocsin.http import fields
 from tocsin.http.auth import SCOPE, App, apps_router
 from tocsin.http.errors import Forbidden
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
+from tocsin.http.positions import read_from
 from tocsin.http.requests import Moment, Services, count_containers, decode
 
 # for whom an event may be: exactly one of these
@@ -353,11 +355,16 @@ async def list_events(
     """
     place = fields.read_cursor(cursor)
     _check_filtered(request.auth, event_type)
-    await check_filter(services.database, event_type, None)
     if since is not None and not 1970 <= since.year < 3000:
         raise Invalid("since is out of range", ("since", "Give a time from 1970 to 2999."))
     wanted = EventFilter(recipient, event_type, since)
-    page = await store.list_events(services.database, wanted, cursor=place, limit=limit)
+
+    async def read_page(source: Queries) -> tuple[Page[EventSummary], list[ListedEvent]]:
+        await check_filter(source, event_type, None)
+        page = await store.list_events(source, wanted, cursor=place, limit=limit)
+        return page, await _explained(source, page.results, recipient)
+
+    page, results = await read_from(request, services, read_page)
     kept = fields.without_nulls(
         limit=limit,
         recipient=recipient,
@@ -365,7 +372,7 @@ async def list_events(
         since=since and since.astimezone(UTC).isoformat(),
     )
     older, newer = fields.page_links(services, PATH, page, kept)
-    return EventListing(await _explained(services, page.results, recipient), older, newer)
+    return EventListing(results, older, newer)
 
 
 @get(PATH + "{event_id:int}/")
@@ -376,7 +383,7 @@ async def get_event(
 
     With the number of its deliveries by channel and state.
     """
-    event = await store.get_event(services.database, event_id)
+    event = await read_from(request, services, lambda source: store.get_event(source, event_id))
     request.auth.check_event_type(event.event_type)
     return event
 
@@ -425,10 +432,10 @@ def _check_filtered(app: App, event_type: str | None) -> None:
 
 
 async def _explained(
-    services: Services, events: list[EventSummary], recipient: str | None
+    source: Queries, events: list[EventSummary], recipient: str | None
 ) -> list[ListedEvent]:
     ids = [event.notification_id for event in events if event.notification_id is not None]
-    decided = await notifications.why(services.database, ids) if ids else {}
+    decided = await notifications.why(source, ids) if ids else {}
     notified = {
         id_: EventNotification(id_, each.recipient_id, explain(each).channels)
         for id_, each in decided.items()

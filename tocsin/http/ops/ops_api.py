@@ -17,9 +17,9 @@ from tocsin.engine.explain.why import ExplainedChannel, explain, mask
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store import operations as store
 from tocsin.engine.store.credential import Operator
-from tocsin.engine.store.database import Database
+from tocsin.engine.store.database import Queries
 from tocsin.engine.store.event import Event, get_event
-from tocsin.engine.store.notification import why
+from tocsin.engine.store.notification import Decisions, why
 from tocsin.engine.store.suppression import lift_by_id
 from tocsin.engine.store.suppression import list_suppressions as find_suppressions
 from tocsin.http.apps.mail_events import ListedSuppression, SuppressionReason, explained
@@ -27,6 +27,7 @@ from tocsin.http.fields import CursorText, Limit, RowId, read_cursor
 from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
 from tocsin.http.ops.ops_page import ops_router
+from tocsin.http.positions import read_from
 from tocsin.http.requests import Services
 
 DEAD_LETTERS = "/ops/api/dead-letters/"
@@ -83,6 +84,7 @@ class ReplayResult(Struct, frozen=True):
 
 @get(DEAD_LETTERS, opt={QUIET: True})
 async def list_dead_letters(
+    request: OpsRequest,
     services: NamedDependency[Services],
     since: FailedSince = None,
     channel: FromQuery[str | None] = None,
@@ -91,11 +93,11 @@ async def list_dead_letters(
     cursor: FromQuery[CursorText | None] = None,
 ) -> DeadLetterPage:
     """List dead letters."""
-    found, following = await store.dead_letters(
-        services.database,
-        store.DeadFilter(since or _a_week_ago(), channel, reason),
-        cursor=read_cursor(cursor),
-        limit=limit,
+    wanted, place = store.DeadFilter(since or _a_week_ago(), channel, reason), read_cursor(cursor)
+    found, following = await read_from(
+        request,
+        services,
+        lambda source: store.dead_letters(source, wanted, cursor=place, limit=limit),
     )
     masked = [structs.replace(each, address=each.address and mask(each.address)) for each in found]
     return DeadLetterPage(masked, None if following is None else str(following))
@@ -103,13 +105,16 @@ async def list_dead_letters(
 
 @get(DEAD_LETTERS + "reasons/", opt={QUIET: True})
 async def count_dead_letters(
-    services: NamedDependency[Services], since: FailedSince = None
+    request: OpsRequest, services: NamedDependency[Services], since: FailedSince = None
 ) -> DeadReasons:
     """Count dead letters by their reasons.
 
     Counts the newest 50,000 at most.
     """
-    found = await store.dead_letter_reasons(services.database, since or _a_week_ago())
+    beginning = since or _a_week_ago()
+    found = await read_from(
+        request, services, lambda source: store.dead_letter_reasons(source, beginning)
+    )
     return DeadReasons([_explained(each) for each in found])
 
 
@@ -205,9 +210,12 @@ class WhyView(Struct, frozen=True):
 
 
 @get("/ops/api/search/")
-async def search(services: NamedDependency[Services], q: SearchText) -> Found:
+async def search(request: OpsRequest, services: NamedDependency[Services], q: SearchText) -> Found:
     """Search."""
-    text, database = q.strip(), services.database
+    return await read_from(request, services, lambda source: _search(source, q.strip()))
+
+
+async def _search(database: Queries, text: str) -> Found:
     number = int(text) if text.isascii() and text.isdigit() else 0
     if not 0 < number <= _LAST_ID:
         number = 0
@@ -222,11 +230,18 @@ async def search(services: NamedDependency[Services], q: SearchText) -> Found:
 
 
 @get("/ops/api/notifications/{notification_id:int}/why/")
-async def why_notification(notification_id: RowId, services: NamedDependency[Services]) -> WhyView:
+async def why_notification(
+    request: OpsRequest, notification_id: RowId, services: NamedDependency[Services]
+) -> WhyView:
     """Explain a notification."""
-    found = (await why(services.database, [notification_id])).get(notification_id)
-    if found is None:
-        raise NotFound("There is no such notification.")
+
+    async def read_decisions(source: Queries) -> Decisions:
+        found = (await why(source, [notification_id])).get(notification_id)
+        if found is None:
+            raise NotFound("There is no such notification.")
+        return found
+
+    found = await read_from(request, services, read_decisions)
     return WhyView(
         id=notification_id,
         event_id=found.event_id,
@@ -239,7 +254,7 @@ async def why_notification(notification_id: RowId, services: NamedDependency[Ser
     )
 
 
-async def _person(database: Database, recipient_id: str) -> PersonView | None:
+async def _person(database: Queries, recipient_id: str) -> PersonView | None:
     found = await store.find_person(database, recipient_id)
     if found is None:
         return None
@@ -252,7 +267,7 @@ async def _person(database: Database, recipient_id: str) -> PersonView | None:
     return PersonView(**structs.asdict(masked), notifications=lines)
 
 
-async def _event(database: Database, event_id: int) -> EventView | None:
+async def _event(database: Queries, event_id: int) -> EventView | None:
     try:
         event = await get_event(database, event_id)
     except NotFound:
@@ -269,6 +284,7 @@ class SuppressionPage(Struct, frozen=True):
 
 @get(SUPPRESSIONS, opt={QUIET: True})
 async def list_suppressed_addresses(
+    request: OpsRequest,
     services: NamedDependency[Services],
     reason: SuppressionReason = None,
     limit: Limit = 20,
@@ -278,8 +294,11 @@ async def list_suppressed_addresses(
 
     Newest first, masked.
     """
-    page = await find_suppressions(
-        services.database, reason, cursor=read_cursor(cursor), limit=limit
+    place = read_cursor(cursor)
+    page = await read_from(
+        request,
+        services,
+        lambda source: find_suppressions(source, reason, cursor=place, limit=limit),
     )
     following = None if page.next is None else str(page.next)
     return SuppressionPage([explained(each) for each in page.results], following)

@@ -134,7 +134,9 @@ async def click_through(
 async def _read(services: Services, recipient_id: str, notification_id: int) -> Notification:
     """Marks it read, unless an app is just cancelling it: the redirect follows in any case."""
     try:
-        return await store.mark_read(services.database, recipient_id, notification_id, read=True)
+        found = await store.mark_read(services.database, recipient_id, notification_id, read=True)
+        services.reads.changed({recipient_id})
+        return found
     except Conflict:
         return await store.get_notification(services.database, recipient_id, notification_id)
 

@@ -16,6 +16,7 @@ from tocsin.engine.model import Badge, Invalid
 from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import group as group_store
 from tocsin.engine.store import notification as store
+from tocsin.engine.store.database import Queries
 from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.group import Group, InboxPreferences
 from tocsin.engine.store.notification import Filter, Notification
@@ -35,6 +36,7 @@ from tocsin.http.fields import (
 )
 from tocsin.http.middleware import COUNT_FAILED, COUNT_PATH
 from tocsin.http.openapi import get
+from tocsin.http.positions import read_from
 from tocsin.http.requests import Services
 
 PATH = "/api/notifications/"
@@ -141,7 +143,6 @@ async def list_notifications(
     ones arrive. With `grouped`, each result is a group; with `group_key`, the list has the members of that group, and
     no other filter.
     """
-    await check_filter(services.database, event_type, category, subject)
     wanted = Filter(read, event_type, category, subject, archived)
     kept = without_nulls(
         limit=limit,
@@ -151,21 +152,26 @@ async def list_notifications(
         subject=subject,
         archived=archived or None,
     )
-    person, database = request.auth.recipient_id, services.database
     if grouped and group_key is None:
-        return await list_grouped(services, person, wanted, cursor=cursor, limit=limit, kept=kept)
-    if group_key is None:
-        inbox = await store.list_notifications(
-            database, person, wanted, cursor=read_cursor(cursor), limit=limit
-        )
-    else:
+        return await list_grouped(request, services, wanted, cursor=cursor, limit=limit, kept=kept)
+
+    person, place = request.auth.recipient_id, read_cursor(cursor)
+
+    async def read_page(source: Queries) -> store.Inbox:
+        await check_filter(source, event_type, category, subject)
+        if group_key is None:
+            return await store.list_notifications(source, person, wanted, cursor=place, limit=limit)
         if grouped or wanted != Filter():
             cure = "Leave out grouped and the other filters: the key names the notifications."
             raise Invalid("group_key excludes other filters", ("group_key", cure))
-        key, place = group_store.parse_group_key(group_key), read_cursor(cursor)
-        inbox = await group_store.list_group_members(
+        key = group_store.parse_group_key(group_key)
+        database = services.database
+        return await group_store.list_group_members(
             database, person, key, cursor=place, limit=limit
         )
+
+    inbox = await read_from(request, services, read_page)
+    if group_key is not None:
         kept = without_nulls(limit=limit, group_key=group_key)
     older, newer = page_links(services, PATH, inbox.page, kept)
     hosts = services.settings.avatar_hosts
@@ -317,8 +323,8 @@ class ChangedInboxPreferences(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def list_grouped(
+    request: PersonRequest,
     services: Services,
-    recipient_id: str,
     wanted: Filter,
     *,
     cursor: str | None,
@@ -330,8 +336,9 @@ async def list_grouped(
         cure = "Leave out grouped: the archive has no groups."
         raise Invalid("archived excludes grouped", ("archived", cure))
     place = None if cursor is None else group_store.parse_group_cursor(cursor)
+    await check_filter(services.database, wanted.event_type, wanted.category, wanted.subject)
     inbox = await group_store.list_groups(
-        services.database, recipient_id, wanted, cursor=place, limit=limit
+        services.database, request.auth.recipient_id, wanted, cursor=place, limit=limit
     )
     older, newer = page_links(services, PATH, inbox, {**kept, "grouped": "true"})
     hosts = services.settings.avatar_hosts

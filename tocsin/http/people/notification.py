@@ -12,11 +12,13 @@ from tocsin.engine.model import NotFound
 from tocsin.engine.store import action as action_store
 from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import notification as store
+from tocsin.engine.store.database import Queries
 from tocsin.engine.store.notification import Notification
 from tocsin.http.auth import people_router
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import get, noted
 from tocsin.http.people.inbox import PATH, PersonRequest
+from tocsin.http.positions import read_from
 from tocsin.http.requests import Services
 
 
@@ -40,8 +42,10 @@ async def get_notification(
 
     Also one that never was in the inbox, or was removed from it.
     """
-    found = await store.get_notification(
-        services.database, request.auth.recipient_id, notification_id
+    found = await read_from(
+        request,
+        services,
+        lambda source: store.get_notification(source, request.auth.recipient_id, notification_id),
     )
     return found.with_picture_of(services.settings.avatar_hosts)
 
@@ -95,12 +99,14 @@ async def why(
     request: PersonRequest, services: NamedDependency[Services], notification_id: RowId
 ) -> Explanation:
     """Why did (not) this reach me?"""
-    decided = await store.why(
-        services.database, [notification_id], recipient_id=request.auth.recipient_id
-    )
-    if notification_id not in decided:
-        raise NotFound
-    return explain(decided[notification_id])
+
+    async def read_decisions(source: Queries) -> store.Decisions:
+        decided = await store.why(source, [notification_id], recipient_id=request.auth.recipient_id)
+        if notification_id not in decided:
+            raise NotFound
+        return decided[notification_id]
+
+    return explain(await read_from(request, services, read_decisions))
 
 
 @post(PATH + "{notification_id:int}/actions/{key:str}/", status_code=200)
