@@ -286,6 +286,8 @@ async def test_too_few_connections_are_red(db: Db, dsn: str) -> None:
             "max_connections",
             database_url=url,
         )
+        (found,) = await find("connections", database_url=url, pooler_url=url)
+        assert found.status == "green"  # three direct ones of each; the others are the pooler's
     finally:
         db.execute(f"alter role {SERVICE_LOGIN} connection limit -1".encode())
 

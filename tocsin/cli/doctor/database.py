@@ -18,6 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 from tocsin.cli.doctor import TEXTS, Examination, Finding, finding
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import (
+    DIRECT_OF_LEADER,
     SERVE_CONNECTIONS,
     WORKER_CONNECTIONS,
     connect,
@@ -333,7 +334,9 @@ async def check_connections(examination: Examination) -> Iterable[Finding]:
         if examination.migrated
         else set()
     )
-    return [judge_connections(row, running, examination.settings.max_connections)]
+    # through a pooler, each process has its direct connections here, and the pooler its own
+    direct = DIRECT_OF_LEADER if examination.settings.pooler_url else None
+    return [judge_connections(row, running, direct or examination.settings.max_connections)]
 
 
 async def free_connections(database: Database) -> FreeConnections:

@@ -53,6 +53,7 @@ SERVE_CONNECTIONS, WORKER_CONNECTIONS = 12, 28
 """How many connections each opens at most where TOCSIN_MAX_CONNECTIONS is not set."""
 LEAST_OF_WORKER = 5
 _DIRECT = 2  # of each: one that listens, one of the dispatcher
+DIRECT_OF_LEADER = _DIRECT + 1
 
 
 class WorkerPools(NamedTuple):
