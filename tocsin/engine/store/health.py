@@ -188,15 +188,13 @@ async def _check_version(dsn: str, deadline: float) -> None:
         if time.monotonic() >= deadline:
             raise NotReady(_BEHIND)
         if not waiting:
-            log.warning("waiting for `tocsin migrate` of this version")
+            log.warning("waiting for the migration")
             waiting = True
         await asyncio.sleep(_AGAIN)
     if found == "incompatible":
         raise NotReady(_TOO_NEW)
     if found == "newer":
-        log.warning(
-            "the database is newer than this version", cure="restart with the newer version"
-        )
+        log.warning("database is newer", cure="restart this process in the newer version")
 
 
 def _read_state(dsn: str) -> State:
