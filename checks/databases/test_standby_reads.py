@@ -189,12 +189,21 @@ async def test_what_a_standby_has_is_never_more_than_its_statements_see(
         tell(slow, subject="late:1")
         tell(db, subject="early:1")
         async with service.person("alice") as alice:
+
+            async def both_lists() -> list[dict[str, Any]]:
+                return [
+                    (await alice.get(INBOX, params=params)).json()
+                    for params in ({}, {"grouped": True})
+                ]
+
             await service.used()
-            flat = (await alice.get(INBOX)).json()
+            flat, grouped = await both_lists()
             assert service.reads.served["standby"] > 2
             assert [each["subject"] for each in flat["results"]] == ["early:1"]
+            assert len(grouped["results"]) == 1
             (running,) = slow.execute("select pg_current_xact_id()::text").fetchall()[0]
-            assert running in read_as_of(flat["as_of"]).split(":")[2].split(",")
+            for listed in (flat, grouped):
+                assert running in read_as_of(listed["as_of"]).split(":")[2].split(",")
             slow.commit()
             body = {"as_of": flat["as_of"]}
             marked = await alice.post(f"{INBOX}mark-all-read/", json=body)
@@ -216,11 +225,13 @@ async def test_each_of_these_calls_reads_from_the_standby(
     ):
         await asyncio.sleep(0.3)  # what was announced meanwhile has a position
         page = (await alice.get(INBOX, params={"grouped": True})).json()
-        id_ = page["results"][0]["latest"]["id"]
+        group, id_ = page["results"][0]["group_key"], page["results"][0]["latest"]["id"]
         for client, path, params in (
             (alice, INBOX, {}),
             (alice, INBOX, {"read": False, "event_type": "forum.new_reply"}),
             (alice, INBOX, {"archived": True}),
+            (alice, INBOX, {"grouped": True}),
+            (alice, INBOX, {"group_key": group}),
             (alice, f"{INBOX}{id_}/", {}),
             (alice, f"{INBOX}{id_}/why/", {}),
             (app, "/api/events/", {"recipient": "alice"}),

@@ -385,6 +385,8 @@ async def test_counts_agree_under_concurrent_reads(
         ("POST", f"{INBOX}seen/", {"as_of": "zz"}, "as_of is not"),
         ("POST", f"{INBOX}seen/", {"as_of": "2zz"}, "as_of is of another version"),
         ("GET", INBOX, {"cursor": "2zz"}, "cursor is of another version"),
+        ("GET", INBOX, {"cursor": "2zz", "grouped": "true"}, "cursor is of another version"),
+        ("GET", INBOX, {"group_key": "2zz"}, "group_key is of another version"),
         ("POST", f"{INBOX}undo/", {"undo": "zz"}, "undo is not"),
         ("PATCH", "/api/digest-preferences/", {"timezone": "Mars/Base"}, "Unknown timezone"),
     ],

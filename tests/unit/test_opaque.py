@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import pagination
+from tocsin.engine.store.group import GroupCursor, parse_group_cursor, parse_group_key
 from tocsin.engine.store.pagination import (
     OWN_NODE,
     Cursor,
@@ -158,6 +159,7 @@ def test_what_was_seen_is_read_from_each_kind_of_position() -> None:
     assert read_seen(write_as_of(SNAPSHOT)) == SNAPSHOT
     assert read_seen(Position(SNAPSHOT).token()) == SNAPSHOT
     assert read_seen(Position(SNAPSHOT, "10:21:11", 7).token()) == "10:21:11"
+    assert read_seen(str(GroupCursor(Cursor(NOW, 1), SNAPSHOT))) == SNAPSHOT
     assert [read_seen(text) for text in ("", "zz", str(Cursor(NOW, 1)))] == [None] * 3
 
 
@@ -202,7 +204,7 @@ def test_a_position_is_short_and_fits_into_a_url() -> None:
 
 
 @pytest.mark.parametrize(
-    "nodes", ["", "5", "5+0", "5+0+|", "0=5+0+", "5+0+|2=x", "5+0+~x~1", "5+9+9"]
+    "nodes", ["", "5", "5+0", "5+0+|", "0=5+0+", "5+0+|2=x", "5+0+~x~1", "5+9+9", "5:5:"]
 )
 def test_what_is_no_position_is_refused(nodes: str) -> None:
     with pytest.raises(Invalid, match="as_of is not one of a list's"):
@@ -215,7 +217,7 @@ def test_a_position_of_other_nodes_alone_is_refused() -> None:
         read_as_of(to_opaque(write_nodes({2: Position(SNAPSHOT)})))
 
 
-@pytest.mark.parametrize("read", [read_as_of, parse_cursor])
+@pytest.mark.parametrize("read", [read_as_of, parse_cursor, parse_group_cursor, parse_group_key])
 def test_a_text_of_another_version_is_refused_with_the_cure(read: Callable[[str], object]) -> None:
     with pytest.raises(Invalid, match="is of another version of Tocsin") as refused:
         read("2NzUxKzAr")

@@ -12,7 +12,6 @@ from typing import Any
 
 from msgspec import Struct, convert, structs
 
-from tocsin.engine.model import Invalid
 from tocsin.engine.store.archive import archive_single
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.notification import (
@@ -25,18 +24,24 @@ from tocsin.engine.store.notification import (
     get_notification,
     mark_all_read,
     mark_read,
-    read_as_of,
     to_inbox,
     to_safe,
     undo_token,
 )
 from tocsin.engine.store.pagination import (
+    NO_CURSOR,
+    OWN_NODE,
     Cursor,
+    Position,
+    cursor_of,
     from_opaque,
-    is_snapshot,
     page,
-    parse_cursor,
+    read_as_of,
+    read_nodes,
     to_opaque,
+    unreadable,
+    write_as_of,
+    write_nodes,
 )
 from tocsin.engine.text import GroupFacts, about_of, group_title
 from tocsin.sql import load
@@ -75,7 +80,7 @@ class GroupCursor(Struct, frozen=True):
 
     def __str__(self) -> str:
         """Returns the opaque text for clients."""
-        return to_opaque(f"{self.place}~{self.as_of}")
+        return to_opaque(f"{self.place.plain}/{write_nodes({OWN_NODE: Position(self.as_of)})}")
 
 
 class Group(Struct, frozen=True):
@@ -143,7 +148,7 @@ class _Head(Struct, frozen=True):
 
 
 async def list_groups(
-    database: Database,
+    database: Queries,
     recipient_id: str,
     wanted: Filter,
     *,
@@ -159,7 +164,7 @@ async def list_groups(
         event_type=wanted.event_type,
         category=wanted.category,
         subject=wanted.subject,
-        as_of=cursor and cursor.as_of,
+        as_of=cursor.as_of if cursor else database.snapshot,
         at=place and place.at,
         id=place and place.id,
         newer=place is not None and place.newer,
@@ -173,7 +178,7 @@ async def list_groups(
         [_to_group(head) for head in cut.results],
         None if cut.next is None else GroupCursor(cut.next, as_of),
         None if cut.previous is None else GroupCursor(cut.previous, as_of),
-        to_opaque(as_of),
+        write_as_of(as_of),
     )
 
 
@@ -234,31 +239,25 @@ def parse_group_key(text: str) -> GroupKey:
             return GroupKey(found["read"], found["thing"], date.fromisoformat(found["day"]))
     except ValueError:  # there is no such day
         pass
-    raise Invalid(
+    raise unreadable(
+        "group_key",
+        text,
         "group_key is not one of a grouped list",
-        (
-            "group_key",
-            "Pass the group_key of a group of GET /api/notifications/?grouped=true as it is.",
-        ),
+        "Pass the group_key of a group of GET /api/notifications/?grouped=true as it is.",
     )
 
 
 def parse_group_cursor(text: str) -> GroupCursor:
     """Reads a cursor of a list of groups; raises Invalid when it is not one."""
-    place, _, as_of = from_opaque(text).partition("~")
-    if not is_snapshot(as_of):
-        raise Invalid(
-            "cursor is not one of this list",
-            (
-                "cursor",
-                "Use a page's next or previous link as it is, or leave cursor out for the first page.",
-            ),
-        )
-    return GroupCursor(parse_cursor(place), as_of)
+    place, _, nodes = from_opaque(text).partition("/")
+    cursor, position = cursor_of(place), read_nodes(nodes).get(OWN_NODE)
+    if cursor is None or position is None:
+        raise unreadable("cursor", text, *NO_CURSOR)
+    return GroupCursor(cursor, position.snapshot)
 
 
 async def list_group_members(
-    database: Database, recipient_id: str, key: GroupKey, *, cursor: Cursor | None, limit: int
+    database: Queries, recipient_id: str, key: GroupKey, *, cursor: Cursor | None, limit: int
 ) -> Inbox:
     """Returns a page of the notifications in a group, newest first."""
     newer = cursor is not None and cursor.newer
@@ -271,7 +270,7 @@ async def list_group_members(
         id=cursor and cursor.id,
         limit=limit + 1,
     )
-    return await to_inbox(rows, cursor, limit)
+    return await to_inbox(rows, cursor, limit, database.snapshot)
 
 
 async def mark_group_read(

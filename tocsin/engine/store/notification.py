@@ -17,11 +17,9 @@ from tocsin.engine.store.pagination import (
     Cursor,
     Page,
     page,
+    read_as_of,
     to_opaque,
     write_as_of,
-)
-from tocsin.engine.store.pagination import (
-    read_as_of as read_as_of,  # noqa: PLC0414 - for groups
 )
 from tocsin.engine.text import sanitise
 from tocsin.sql import load
@@ -219,7 +217,7 @@ async def list_notifications(
 
 
 async def to_inbox(
-    rows: Sequence[tuple[Any, ...]], cursor: Cursor | None, limit: int, snapshot: str | None = None
+    rows: Sequence[tuple[Any, ...]], cursor: Cursor | None, limit: int, snapshot: str | None
 ) -> Inbox:
     """Makes a page of up to `limit + 1` rows, nearest to the cursor first; a shorter one where they are large.
 

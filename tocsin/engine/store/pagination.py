@@ -82,7 +82,7 @@ def _numbers(snapshot: str) -> list[int]:
 # snapshot are written by their distance from xmin, which makes it short.
 
 OWN_NODE = 0
-_NODE = re.compile(r"(?:([1-9]\d{0,3})=)?([\d+:,]+)(?:~([\d+,]*)~(\d{1,18}))?", re.ASCII)
+_NODE = re.compile(r"(?:([1-9]\d{0,3})=)?([\d+,]+)(?:~([\d+,]*)~(\d{1,18}))?", re.ASCII)
 _DISTANCES = re.compile(r"(\d{1,19})\+(\d{1,19})\+((?:\d{1,19}(?:,\d{1,19})*)?)", re.ASCII)
 
 
@@ -142,8 +142,6 @@ def _to_distances(snapshot: str) -> str:
 
 def _from_distances(text: str) -> str:
     """Returns the snapshot of `_to_distances`; for any other text one that `is_snapshot` refuses."""
-    if is_snapshot(text):  # as groups write it
-        return text
     if (match := _DISTANCES.fullmatch(text)) is None:
         return ""
     xmin, length, distances = match.groups()

@@ -18,7 +18,7 @@ from tocsin.engine.store import group as group_store
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.database import Queries
 from tocsin.engine.store.event import check_filter
-from tocsin.engine.store.group import Group, InboxPreferences
+from tocsin.engine.store.group import Group, GroupedInbox, InboxPreferences
 from tocsin.engine.store.notification import Filter, Notification
 from tocsin.http.auth import Person, people_router
 from tocsin.http.fields import (
@@ -165,10 +165,7 @@ async def list_notifications(
             cure = "Leave out grouped and the other filters: the key names the notifications."
             raise Invalid("group_key excludes other filters", ("group_key", cure))
         key = group_store.parse_group_key(group_key)
-        database = services.database
-        return await group_store.list_group_members(
-            database, person, key, cursor=place, limit=limit
-        )
+        return await group_store.list_group_members(source, person, key, cursor=place, limit=limit)
 
     inbox = await read_from(request, services, read_page)
     if group_key is not None:
@@ -336,10 +333,14 @@ async def list_grouped(
         cure = "Leave out grouped: the archive has no groups."
         raise Invalid("archived excludes grouped", ("archived", cure))
     place = None if cursor is None else group_store.parse_group_cursor(cursor)
-    await check_filter(services.database, wanted.event_type, wanted.category, wanted.subject)
-    inbox = await group_store.list_groups(
-        services.database, request.auth.recipient_id, wanted, cursor=place, limit=limit
-    )
+
+    async def read_page(source: Queries) -> GroupedInbox:
+        await check_filter(source, wanted.event_type, wanted.category, wanted.subject)
+        return await group_store.list_groups(
+            source, request.auth.recipient_id, wanted, cursor=place, limit=limit
+        )
+
+    inbox = await read_from(request, services, read_page, after=place.as_of if place else None)
     older, newer = page_links(services, PATH, inbox, {**kept, "grouped": "true"})
     hosts = services.settings.avatar_hosts
     results = [each.with_pictures_of(hosts) for each in inbox.results]
