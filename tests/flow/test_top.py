@@ -40,8 +40,8 @@ ANSI = re.compile(r"\x1b\[[?\d;]*[A-Za-z]")
 @pytest.fixture
 async def busy(db: Db, people: None, database: Database) -> None:
     """Sent, failed, waiting, retried and held deliveries; a worker whose breaker is open; many services."""
-    deliver(db, "sent", n=120)
-    deliver(db, "failed", n=6, reason="smtp_550_5.1.1")
+    deliver(db, "sent", n=120, ago="0 seconds")
+    deliver(db, "failed", n=6, reason="smtp_550_5.1.1", ago="0 seconds")
     for n, reason in ((2, "smtp_451"), (3, "quiet_hours")):
         waiting = deliver(db, "deferred", n=n, reason=reason)
         db.execute(
@@ -57,6 +57,8 @@ async def busy(db: Db, people: None, database: Database) -> None:
         identity = Identity(UUID(int=number), kind, "box", 40 + number, "1", datetime.now(UTC))
         actors = [] if number else [ACTOR]
         await report_process(database, identity, ProcessReport(not number, number, actors))
+    # however long it takes until the command runs, they are not silent
+    db.execute("update tocsin.process set reported_at = now() + interval '1 hour'")
 
 
 def command(*arguments: str) -> list[str]:
