@@ -17,6 +17,10 @@ import pytest
 from tests.support.database_proxy import *  # noqa: F403 - fixtures
 from tests.support.database_proxy import Proxy
 from tests.support.services import LONGEST, SECRET, Service, free_port, running, until
+from tocsin.engine.model import Unavailable
+from tocsin.engine.store.connection import Availability
+from tocsin.http.offload import Offload
+from tocsin.settings import Settings
 
 # Seconds from SIGTERM to the end; supervisors kill a process later. A busy machine takes longer than an idle one.
 STOPS_WITHIN = 60.0
@@ -133,3 +137,22 @@ async def test_a_worker_stops_while_a_statement_of_its_deliveries_hangs(
             proxy.freeze()
         assert await worker.stop() < STOPS_WITHIN
     assert worker.process.returncode == 0
+
+
+async def test_a_large_request_whose_statement_gets_no_response_is_unavailable(
+    proxy: Proxy, db: Db, dsn: str
+) -> None:
+    """It runs in a subprocess, which has no other statement to notice that by."""
+    db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
+    availability = Availability(proxy.dsn)
+    offload = Offload(Settings(), proxy.dsn, hanging=availability.hanging)
+    with locked(dsn, "tocsin.notification"):
+        call = offload.respond("export_recipient", {"recipient_id": "alice"})
+        exporting = asyncio.create_task(call)
+        await until(lambda: db.execute(WAITING, ("",)).fetchone() == (True,))
+        proxy.freeze()
+    availability.report_lost()  # as the reports of its process do
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(exporting, LONGEST)
+    assert offload.pid is None
+    await availability.close()

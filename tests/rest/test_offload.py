@@ -26,9 +26,14 @@ EVENT = {"event_type": "forum.new_thread", "title": "x"}
 LARGE = "y" * 40_000  # more than the event loop decodes
 
 
+async def never() -> None:
+    """Waits for ever: the database does not hang."""
+    await asyncio.Event().wait()
+
+
 @pytest_asyncio.fixture
 async def offload(dsn: str) -> AsyncIterator[Offload]:
-    process = Offload(Settings(), dsn, idle=0.2)
+    process = Offload(Settings(), dsn, hanging=never, idle=0.2)
     yield process
     await process.stop()
 
@@ -117,7 +122,7 @@ from tocsin.settings import Settings
 
 async def main():
     configure_logs(Settings())
-    offload = Offload(Settings(), sys.argv[1])
+    offload = Offload(Settings(), sys.argv[1], hanging=lambda: asyncio.sleep(600))
     await offload.respond("export_recipient", {"recipient_id": "nobody"})
     print(offload.pid, flush=True)
     await asyncio.sleep(600)

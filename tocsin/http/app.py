@@ -93,7 +93,12 @@ def create_app(
     reads = reads or Reads(database)
     if reads.uses_standby:
         metrics.replica_reads = reads.served
-    offload = Offload(settings, database.dsn, pooler=database.pooler)
+    offload = Offload(
+        settings,
+        database.dsn,
+        pooler=database.pooler,
+        hanging=lambda: database.availability.hanging(),  # noqa: PLW0108 - tests replace the database
+    )
     links = Links(settings.public_url or "", link_key)
     shared = {
         "services": Services(settings, database, hub, links, ReadinessCheck(database), reads),

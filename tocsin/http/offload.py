@@ -13,7 +13,7 @@ import socket
 import struct
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -71,8 +71,11 @@ class Offload:
         database_url: str,
         *,
         pooler: str | None = None,
+        hanging: Callable[[], Coroutine[Any, Any, None]],
         idle: float = _IDLE,
     ) -> None:
+        """`hanging` waits until the database hangs: what the subprocess waits for then does not come."""
+        self._hanging = hanging
         self._idle_after = idle
         self._setup = Setup(database_url, pooler, settings.log_format, str(settings.log_level))
         self._turns = asyncio.Semaphore(CONCURRENT)
@@ -102,14 +105,26 @@ class Offload:
             async with self._turns:
                 chunks = [*body, *([chunk async for chunk in rest] if rest is not None else ())]
                 running = await self._start()
-                async with asyncio.timeout(_WITHIN):
-                    return await running.respond(Call(operation, dict(arguments)), chunks)
-        except TimeoutError:
-            await self.stop()
-            raise Unavailable("the subprocess took too long") from None
+                return await self._within(running.respond(Call(operation, {**arguments}), chunks))
         finally:
             self._waiting -= 1
             self._stop_when_idle()
+
+    async def _within(self, work: Coroutine[Any, Any, Response[Any]]) -> Response[Any]:
+        """Returns the response; ends the process where it takes too long or the database hangs meanwhile."""
+        responding, hanging = asyncio.create_task(work), asyncio.create_task(self._hanging())
+        try:
+            await asyncio.wait(
+                {responding, hanging}, timeout=_WITHIN, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not responding.done():
+                await self.stop()
+                raise Unavailable("the subprocess took too long")
+            return responding.result()
+        finally:
+            for task in (responding, hanging):
+                task.cancel()
+            await asyncio.gather(responding, hanging, return_exceptions=True)
 
     async def stop(self) -> None:
         """Ends the process; what it is doing is Unavailable."""

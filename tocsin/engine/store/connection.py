@@ -97,6 +97,7 @@ class Availability:
         self._available = asyncio.Event()
         self._available.set()
         self._probed = asyncio.Event()  # since a connection was lost
+        self._hanging = asyncio.Event()
         self._probing: asyncio.Task[None] | None = None
         self.in_use = ConnectionsInUse()
         self.reason = ""
@@ -126,6 +127,10 @@ class Availability:
         """Waits until the pooler can't be reached while the database itself can."""
         await self._pooler_lost.wait()
 
+    async def hanging(self) -> None:
+        """Waits until an outage lasts so long that what was sent before it is taken as lost."""
+        await self._hanging.wait()
+
     async def require(self) -> None:
         """Raises Unavailable where the last attempt to connect failed; waits for one that is under way first."""
         if not self.available:
@@ -150,6 +155,7 @@ class Availability:
                 remind_at = now + _REMIND
                 self._report(reason, round(now - lost_at))
             if now - lost_at > _HANGS_FOR:
+                self._hanging.set()
                 self.in_use.end_waiting()
             await asyncio.sleep(_PROBE_AGAIN)
         if self.reason:
@@ -158,6 +164,7 @@ class Availability:
         elif broken:
             self._report_renewal()
         self._note("")
+        self._hanging.clear()
         self._available.set()
 
     async def _attempt(self, broken: bool) -> str | None:
