@@ -19,7 +19,7 @@ from servers import NEWEST, Server, server, standby, started
 from tests.support.doctor import find
 from tests.support.http_fixtures import METRICS_TOKEN, SECRET, bearer, token, transport_to
 from tests.support.run_folder import run_folder
-from tests.support.services import service_dsn, until
+from tests.support.services import free_port, running, service_dsn, until
 from tocsin.cli.doctor import Finding
 from tocsin.client import notify
 from tocsin.engine.badge.hub import BadgeHub
@@ -400,6 +400,40 @@ async def test_a_server_that_is_no_standby_of_this_primary_is_not_used(
         async with serving(db.info.dsn, dsn) as service:
             await until(lambda: "replica unavailable" in capfd.readouterr().out)
             await service.used("unavailable")
+
+
+async def test_serve_reads_from_the_standby_with_four_connections(
+    db: Db, follower: Standby, tmp_path: Path
+) -> None:
+    tell(db)
+    port, metrics = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {
+        "database_url": service_dsn(db.info.dsn),
+        "replica_url": follower.dsn,
+        "max_connections": "4",
+        "port": str(port),
+        "metrics_port": str(metrics),
+        "public_url": url,
+        "jwt_secret": SECRET,
+        "data_dir": str(tmp_path),
+    }
+    async with (
+        running("serve", log=tmp_path / "serve.log", settings=settings) as serve,
+        httpx.AsyncClient(base_url=url, headers=bearer(token("alice"))) as alice,
+    ):
+        await until(lambda: '"listening"' in serve.log)
+
+        async def is_used() -> bool:
+            await alice.get(INBOX)
+            text = (await alice.get(f"http://127.0.0.1:{metrics}/metrics")).text
+            return 'tocsin_replica_reads_total{outcome="standby"} 0.0' not in text
+
+        await until(is_used)
+        for read in (True, False, True):
+            ((id_, _),) = await titles(alice)
+            await alice.patch(f"{INBOX}{id_}/read/", json={"read": read})
+            assert await titles(alice) == [(id_, read)]
 
 
 async def test_the_doctor_finds_a_standby_that_is_late_gone_or_none(
