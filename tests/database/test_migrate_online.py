@@ -150,6 +150,8 @@ def test_the_functions_of_a_later_version_are_no_earlier_ones(db: Db) -> None:
     assert module.state(db) == "newer"
     db.execute("delete from tocsin.migration where name like 'functions %'")
     assert module.state(db) == "behind"
+    db.execute("insert into tocsin.migration (name, checksum) values ('0008_later.sql', '')")
+    assert module.state(db) == "newer"  # from an earlier version to a later one than this
     db.execute("insert into tocsin.migration (name, checksum) values ('0009_later.after.sql', '')")
     assert module.state(db) == "incompatible"
 

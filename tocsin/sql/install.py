@@ -100,6 +100,8 @@ def state(connection: _AnyConnection) -> State:
     newer, functions = _newer(applied), checksum(*_function_files())
     if any(name.endswith(AFTER) for name in newer):
         return "incompatible"
+    if newer:
+        return "newer"
     missing = {path.name for path in sql_files("migrations")} - applied.keys()
     queue = _newest_queue(applied)
     if (
@@ -109,14 +111,18 @@ def state(connection: _AnyConnection) -> State:
         or _numbers(queue) < _numbers(_queue_source()[0])
     ):
         return "behind"
-    if newer or applied[_FUNCTIONS] != functions:
+    if applied[_FUNCTIONS] != functions:
         return "newer"
     return "unfinished" if missing else "current"
 
 
 def other_processes(connection: _AnyConnection) -> list[str]:
     """Returns the running processes of another version."""
-    rows = connection.execute(_QUERIES["other_processes"], {"version": version("tocsin")})
+    try:
+        own = version("tocsin")
+    except PackageNotFoundError:  # a checkout on the path: then each is another one
+        own = ""
+    rows = connection.execute(_QUERIES["other_processes"], {"version": own})
     return [f"{kind} {pid} on {host} ({other})" for kind, host, pid, other in rows.fetchall()]
 
 
@@ -207,9 +213,12 @@ def _apply_migrations(
             f"The database is newer than this Tocsin (it has {max(newer)}): install the newer version."
         )
     paths = sql_files("migrations")
+    late = any(path.name.endswith(AFTER) and path.name not in applied for path in paths)
     later: tuple[str, ...] = ()
-    if paths[0].name in applied:
-        later = (CONCURRENT, AFTER) if online else (AFTER,) if other_processes(connection) else ()
+    if paths[0].name in applied and online:
+        later = (CONCURRENT, AFTER)
+    elif paths[0].name in applied and late and other_processes(connection):
+        later = (AFTER,)
     for path in paths:
         if path.name not in applied and path.name.endswith(later):
             continue
