@@ -38,7 +38,9 @@ def fan_out_at_once(db: Db, people: int) -> None:
 
 
 def advance(db: Db, slice_: int = 10) -> tuple[int, bool]:
-    row = db.execute("select * from tocsin.advance_fan_outs(%s)", (slice_,)).fetchone()
+    row = db.execute(
+        "select people, running from tocsin.advance_fan_outs(%s)", (slice_,)
+    ).fetchone()
     assert row is not None
     return row[0], row[1]
 
@@ -198,6 +200,26 @@ def test_a_cancel_that_does_not_see_the_last_slice_takes_it_out_too(db: Db, dsn:
     assert notified(db, event_id) == []
     assert tocsin.unread_count(db, "p00") == 0
     assert value(db, "select count(*) from tocsin.delivery where state = 'cancelled'") == 10
+
+
+def test_one_that_fails_holds_up_no_other_one_and_goes_on_later(db: Db) -> None:
+    first, second = reply(db), reply(db)
+    db.execute(
+        "create function fail() returns trigger language plpgsql as $$ begin raise sqlstate '53100'; end $$;"
+        " create trigger fail before insert on tocsin.notification for each row"
+        f" when (new.recipient_id = 'p12' and new.event_id = {first}) execute function fail()"
+    )
+    failures = []
+    while value(db, "select count(*) from tocsin.running_fan_out") > 1:
+        row = db.execute("select failed, error from tocsin.advance_fan_outs(10)").fetchone()
+        failures += [row] if row and row[0] else []
+    assert failures == [(first, "53100")]
+    assert (notified(db, first), notified(db, second)) == (people(*range(10)), people(*range(MANY)))
+    db.execute("drop trigger fail on tocsin.notification")
+    assert advance(db) == (0, True)  # it is not its turn yet
+    db.execute("update tocsin.running_fan_out set turn_at = now()")
+    finish(db)
+    assert notified(db, first) == people(*range(MANY))
 
 
 @pytest.mark.parametrize("audience", ["topic", "recipients"])

@@ -59,7 +59,7 @@ class Model:
             self._write(event, AT_ONCE + 1)
 
     def advance(self) -> None:
-        following = "select event_id from tocsin.running_fan_out order by advanced_at limit 1"
+        following = "select event_id from tocsin.running_fan_out order by turn_at limit 1"
         row = self.db.execute(following).fetchone()
         people = self.random.randrange(1, 8)
         if self.random.random() < 0.2:  # its process is killed before the commit

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 
+import structlog
+
 from tocsin.engine.store.dispatch import LeaderSession
 
 # Seconds between two checks: one that met an open transaction is rare, and nobody waits for it.
 _CHECK = 0.1
 # People in a slice of a fan-out: it takes some 20 ms, for which what else the leader does waits.
 _SLICE = 500
+
+log = structlog.get_logger("tocsin.dispatch")
 
 
 class Invitations:  # pragma: no mutate block
@@ -79,6 +83,8 @@ class FanOuts:  # pragma: no mutate block
             return False
         step = await self._session.advance_fan_outs(_SLICE)
         self._running = step.running
+        if step.failed is not None:
+            log.error("fan-out failed", event_id=step.failed, error=step.error)
         now = time.monotonic()
         # half of the time is for what else the leader does, and for the database
         self._next_at = now + (now - started if step.people else _CHECK)

@@ -55,10 +55,12 @@ class Assigned(Struct, frozen=True):
 
 
 class FanOutStep(Struct, frozen=True):
-    """How many people a slice had, and whether any fan-out is left."""
+    """How many people a slice had, and whether any fan-out is left; `failed` is an event whose slice failed."""
 
     people: int
     running: bool
+    failed: int | None
+    error: str | None
 
 
 class DispatchedEvent(Struct, frozen=True):

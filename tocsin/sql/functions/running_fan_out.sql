@@ -28,19 +28,38 @@ as $$
 $$;
 
 -- Writes the next slice of the fan-out that waits longest for one, for up to `_slice` people. `people`: how many it handled;
--- `running`: whether any fan-out is left.
-create or replace function tocsin.advance_fan_outs(_slice integer, out people integer, out running boolean)
+-- `running`: whether any fan-out is left; `failed`: the event whose slice failed, and `error` its SQLSTATE. That one is tried again
+-- in ten seconds, so that it keeps nothing else waiting.
+create or replace function tocsin.advance_fan_outs(
+    _slice integer,
+    out people integer,
+    out running boolean,
+    out failed bigint,
+    out error text
+)
 language plpgsql
 as $$
 declare
     _fan_out tocsin.running_fan_out;
 begin
+    people := 0;
     select f.* into _fan_out
     from tocsin.running_fan_out f
-    order by f.advanced_at
+    where f.turn_at <= clock_timestamp()
+    order by f.turn_at
     limit 1
     for update skip locked;
-    people := case when found then tocsin.advance_fan_out(_fan_out, _slice) else 0 end;
+    if found then
+        begin
+            people := tocsin.advance_fan_out(_fan_out, _slice);
+        exception when others then
+            failed := _fan_out.event_id;
+            error := sqlstate;
+            update tocsin.running_fan_out f
+            set turn_at = clock_timestamp() + interval '10 seconds'
+            where f.event_id = failed;
+        end;
+    end if;
     running := exists (select from tocsin.running_fan_out);
 end
 $$;
@@ -88,7 +107,7 @@ begin
         fanned_out = f.fanned_out + _notified,
         -- without those who are not notified: they muted the topic, or were erased
         total = f.total - (coalesce(cardinality(_people), 0) - _notified),
-        advanced_at = clock_timestamp()
+        turn_at = clock_timestamp()
     where f.event_id = _fan_out.event_id;
     if _event.event_id is not null and coalesce(cardinality(_people), 0) < _slice then
         update tocsin.event e

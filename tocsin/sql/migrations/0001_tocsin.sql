@@ -875,7 +875,7 @@ create table tocsin.running_fan_out (
     as_of timestamptz not null,
     fanned_out integer not null default 0,
     total integer not null,
-    advanced_at timestamptz not null default clock_timestamp()
+    turn_at timestamptz not null default clock_timestamp()
 );
 
 comment on table tocsin.running_fan_out is 'Events that the leader fans out in slices, since they are for too many people for one transaction (docs/adr/0091-large-fan-outs.md).';
@@ -884,7 +884,7 @@ comment on column tocsin.running_fan_out.after is 'Id of the last person that wa
 comment on column tocsin.running_fan_out.as_of is 'It is for those who followed the topic at this time, and still do when their slice is written.';
 comment on column tocsin.running_fan_out.fanned_out is 'How many people were notified so far.';
 comment on column tocsin.running_fan_out.total is 'How many people will be notified, as far as known.';
-comment on column tocsin.running_fan_out.advanced_at is 'When its last slice was written: fan-outs take turns.';
+comment on column tocsin.running_fan_out.turn_at is 'The fan-out whose time is the earliest has the next slice: the time of its last slice, or ten seconds after one that failed.';
 
 create table tocsin.lease (
     lease_id bigint generated always as identity primary key,

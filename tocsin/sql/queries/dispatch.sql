@@ -141,7 +141,7 @@ select tocsin.fan_out_due_events(:limit);
 
 -- name: advance_fan_outs
 -- Writes the next slice of a fan-out that is too large for one transaction.
-select a.people, a.running
+select a.people, a.running, a.failed, a.error
 from tocsin.advance_fan_outs(:slice) a;
 
 -- name: next_due
