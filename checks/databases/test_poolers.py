@@ -25,6 +25,14 @@ from tests.support.run_folder import run_folder
 from tests.support.services import SECRET, SERVICE_LOGIN, free_port, service_dsn, until
 from tocsin.migrate import migrate
 
+APP = (  # of the app's session: the other settings of the database are meant for somebody else
+    "default_transaction_read_only = off",
+    "statement_timeout = 0",
+    "lock_timeout = 0",
+    "idle_in_transaction_session_timeout = 0",
+    "idle_session_timeout = 0",
+)
+
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
@@ -109,7 +117,7 @@ async def test_the_pools_of_services_may_be_those_of_a_pooler_in_transaction_mod
         await run_flow(
             dsn,
             tmp_path,
-            ("default_transaction_read_only = off", "client_encoding = utf8"),
+            (*APP, "client_encoding = utf8"),
             pooler=make_conninfo(services, port=port),
         )
 
