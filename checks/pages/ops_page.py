@@ -14,7 +14,7 @@ from host_site import DESKTOP, HostSite
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 TOCSIN = (sys.executable, "-m", "tocsin")
-SOON = 90_000  # milliseconds; for hangs, not for slowness
+SOON = 180_000  # milliseconds; for hangs, not for slowness
 # Violations of the page's policy, and its requests.
 WATCH = """
 window.stopped = [];
