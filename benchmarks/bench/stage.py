@@ -134,9 +134,12 @@ def rss(pid: int) -> int:
 
 
 def cpu(pid: int) -> float:
-    """CPU seconds of a process and its children, also of those that ended."""
-    stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    """CPU seconds of a process and its children, also of those that ended; 0 if it has ended itself."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
     ticks = sum(int(stat[field]) for field in range(11, 15))
     return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu(int(child)) for child in children)
 
