@@ -1050,7 +1050,7 @@ create unlogged table tocsin.send_rate (
 )
 with (fillfactor = 50);
 
-comment on table tocsin.send_rate is 'Slots of the channels that have a rate (TOCSIN_SEND_RATES), which all workers share. Unlogged: after a crash of the server the slots begin anew.';
+comment on table tocsin.send_rate is 'Slots of the channels that have a rate (TOCSIN_SEND_RATES), which all workers share. Unlogged: after a crash of the server the slots start at now again.';
 comment on column tocsin.send_rate.channel is 'The channel.';
 comment on column tocsin.send_rate.next_slot_at is 'The time of the first slot that no worker has taken.';
 
