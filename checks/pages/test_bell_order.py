@@ -9,6 +9,12 @@ from host_site import *  # noqa: F403 - fixtures
 from host_site import HostSite, first_held, until
 from playwright.sync_api import APIResponse, BrowserContext, Route, expect
 
+# The 30 s until a request fails pass in 0.3 s.
+_SHORT_TIMEOUTS = """() => {
+  window.longTimeout = AbortSignal.timeout;
+  AbortSignal.timeout = (time) => longTimeout.call(AbortSignal, time / 100);
+}"""
+
 
 def signed_in(site: HostSite, context: BrowserContext, *titles: str) -> tuple[str, list[int]]:
     """Returns a new person who is signed in and has these notifications, and their ids."""
@@ -149,14 +155,14 @@ def test_a_list_that_gets_no_response_can_be_loaded_again(
 ) -> None:
     signed_in(site, context, "Later")
     held = held_requests(context, "**/api/notifications/?*")
-    # the 30 s until a request fails pass in 0.3 s
-    soon = "const timeout = AbortSignal.timeout; AbortSignal.timeout = (time) => timeout.call(AbortSignal, time / 100);"
-    bell = open_bell(site, context, script=soon)
+    bell = open_bell(site, context)
     bell.expect_count(1)
+    bell.page.evaluate(_SHORT_TIMEOUTS)
     bell.open()
     first_held(bell.page, held)
     again = bell.panel.get_by_role("button", name="Try again")
     expect(again).to_be_visible()
+    bell.page.evaluate("AbortSignal.timeout = longTimeout")
     context.unroute_all()
     again.click()
     expect(bell.item("Later")).to_be_visible()
