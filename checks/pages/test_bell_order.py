@@ -195,3 +195,38 @@ def test_names_of_categories_that_could_not_be_loaded_are_loaded_with_the_next_c
     context.unroute_all()
     site.front.cut()
     expect(bell.item("Named").get_by_text("Forum", exact=True)).to_be_visible()
+
+
+# Each event of the stream arrives 0.4 s later.
+_LATE_EVENTS = """(() => {
+  const send = fetch;
+  const later = (chunk, to) => new Promise((done) => setTimeout(() => done(to.enqueue(chunk)), 400));
+  window.fetch = async (url, options) => {
+    const response = await send(url, options);
+    if (!`${url}`.includes('/stream/')) return response;
+    return new Response(response.body.pipeThrough(new TransformStream({ transform: later })), response);
+  };
+})()"""
+
+
+def test_what_was_put_back_to_unread_stays_so_when_the_stream_reports_the_read(
+    site: HostSite, context: BrowserContext
+) -> None:
+    signed_in(site, context, "One")
+    context.add_init_script(_LATE_EVENTS)
+    bell = open_bell(site, context)
+    bell.open()
+    unread = bell.panel.locator(".unread")
+    expect(unread).to_have_count(1)
+    bell.page.wait_for_timeout(1200)  # the stream has begun, and what it may have missed is loaded
+    held = held_requests(context, "**/api/notifications/*/read/", "PATCH")
+    bell.item("One").hover()
+    bell.panel.get_by_role("button", name="Mark as read: One").click()
+    expect(unread).to_have_count(0)
+    first_held(bell.page, held).continue_()
+    bell.panel.get_by_role("button", name="Undo").click()
+    expect(unread).to_have_count(1)
+    bell.page.wait_for_timeout(1200)  # the stream reports that it was read
+    expect(unread).to_have_count(1, timeout=100)
+    held[1].continue_()
+    bell.expect_count(1)

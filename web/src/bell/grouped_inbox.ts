@@ -350,7 +350,9 @@ export class GroupedInbox {
     const named = new Set(ids);
     if (name === 'read') {
       for (const row of rows) {
-        if (row.count === 1 && named.has(row.latest.id)) this.#setUnread(row, read ? 0 : 1);
+        const { id } = row.latest;
+        // what was changed here may have been changed again since
+        if (row.count === 1 && named.has(id)) this.#ahead.has(id) || this.#setUnread(row, read ? 0 : 1);
         else if (changed === 'all') this.#setUnread(row, read ? 0 : row.count);
       }
     } else if (name === (this.tab === 'archived' ? 'unarchived' : 'archived')) {

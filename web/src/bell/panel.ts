@@ -161,7 +161,7 @@ export class Panel {
     this.#renderToast(language);
   }
 
-  /** Observes the end of the list anew after each change: it may be in view still. */
+  /** Observes the end of the list again after each change: it may still be in view. */
   #observeMore(): void {
     const loaded = this.inbox.link + this.inbox.entries.length;
     if (loaded === this.#loaded) return;

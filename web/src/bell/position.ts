@@ -6,13 +6,18 @@ const GAP = 8;
 export function place(panel: HTMLElement, button: HTMLElement): void {
   const { top, bottom, left, right } = button.getBoundingClientRect();
   const { clientWidth, clientHeight } = document.documentElement;
-  const set = (property: string, pixels: number | null) =>
-    pixels === null ? panel.style.removeProperty(property) : panel.style.setProperty(property, `${Math.round(pixels)}px`);
   const atEnd = left + right > clientWidth;
   const below = top + bottom < clientHeight;
-  set('--right', atEnd ? Math.max(GAP, clientWidth - right) : null);
-  set('--left', atEnd ? null : Math.max(GAP, left));
-  set('--top', below ? bottom + GAP : null);
-  set('--bottom', below ? null : clientHeight - top + GAP);
-  set('--room', (below ? clientHeight - bottom : top) - 2 * GAP);
+  const sides = [
+    below && bottom + GAP,
+    atEnd && Math.max(GAP, clientWidth - right),
+    !below && clientHeight - top + GAP,
+    !atEnd && Math.max(GAP, left),
+  ];
+  panel.style.setProperty('--inset', sides.map(pixels).join(' '));
+  panel.style.setProperty('--room', pixels((below ? clientHeight - bottom : top) - 2 * GAP));
+}
+
+function pixels(size: number | false): string {
+  return size === false ? 'auto' : `${Math.round(size)}px`;
 }
