@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,7 @@ async def test_each_of_these_calls_reads_from_the_standby(
             (operator, "/ops/api/dead-letters/reasons/", {}),
             (operator, "/ops/api/suppressions/", {}),
         ):
-            assert await service.outcome(client, path, **params) == "standby", path
+            await until(partial(_is_standby, service, client, path, **params))
         before = service.reads.served.copy()
         for path in ("unread-count/", "unread-count/by-category/"):
             assert (await alice.get(INBOX + path)).json()["count"] == 1
@@ -263,10 +264,10 @@ async def test_a_person_sees_the_own_write_and_others_are_served_by_a_paused_sta
     tell(db, "bob")
     await service.used()
     async with service.person("alice") as alice, service.person("bob") as bob:
-        assert await service.outcome(alice, INBOX) == "standby"
+        await until(lambda: _is_standby(service, alice))
         ((id_, read),) = await titles(alice)
         assert not read
-        assert await service.outcome(bob, INBOX) == "standby"
+        await until(lambda: _is_standby(service, bob))
         follower.pause()
         marked = await alice.patch(f"{INBOX}{id_}/read/")
         assert await titles(alice) == [(id_, True)]
@@ -283,8 +284,10 @@ async def test_a_person_sees_the_own_write_and_others_are_served_by_a_paused_sta
         assert await titles(alice) == [(id_, True)]
 
 
-async def _is_standby(service: Service, client: httpx.AsyncClient) -> bool:
-    return await service.outcome(client, INBOX) == "standby"
+async def _is_standby(
+    service: Service, client: httpx.AsyncClient, path: str = INBOX, **params: Any
+) -> bool:
+    return await service.outcome(client, path, **params) == "standby"
 
 
 async def test_another_process_sees_a_write_by_its_position_or_cookie(
@@ -342,7 +345,7 @@ async def test_a_standby_that_is_far_behind_is_not_used_until_it_keeps_up(
             assert await service.outcome(bob, INBOX) == "behind"
         follower.resume()
         await until(lambda: is_logged("replica keeps up again"))
-        assert await service.outcome(bob, INBOX) == "standby"
+        await until(lambda: _is_standby(service, bob))
     assert len(lines) == 2, lines
 
 
@@ -363,7 +366,7 @@ async def test_the_primary_serves_while_the_standby_is_gone(
         assert await service.outcome(alice, INBOX) == "unavailable"
         follower.start()
         await service.used()
-        assert await service.outcome(alice, INBOX) == "standby"
+        await until(lambda: _is_standby(service, alice))
         text = (await alice.get("/metrics/", headers=bearer(METRICS_TOKEN))).text
     assert 'tocsin_replica_reads_total{outcome="standby"}' in text
     lines = _logged(capfd)
@@ -382,7 +385,9 @@ async def test_what_a_standby_does_not_have_is_read_from_the_primary(
     follower.pause()
     event_id = tell(db)
     async with service.client(bearer(key)) as app:
-        assert await service.outcome(app, f"/api/events/{event_id}/") == "failed"
+        # "behind" where the machine was so slow that the standby lacks what it had to have by then
+        outcome = await service.outcome(app, f"/api/events/{event_id}/")
+        assert outcome in {"failed", "behind"}
         assert (await app.get("/api/events/999999999/")).status_code == 404
     follower.resume()
 
