@@ -25,7 +25,8 @@ def stock(db: Db) -> Db:
         " subject => 's:' || case when i % 6 = 0 then 0 else i end)"
         " from unnest('{alice,bob}'::text[]) p, generate_series(1, 6000) i"
     )
-    db.execute("analyze tocsin.notification, tocsin.event")
+    # what other tests left in the tables and indexes would be read too
+    db.execute("vacuum full analyze tocsin.notification, tocsin.event")
     return db
 
 
@@ -50,7 +51,7 @@ def test_a_page_reads_the_groups_that_it_shows_however_deep_it_is(stock: Db) -> 
     ).fetchone()
     assert place is not None
     assert buffers(stock, HEADS.format(place="null, null")) < 100
-    assert buffers(stock, HEADS.format(place=place[0])) < 250
+    assert buffers(stock, HEADS.format(place=place[0])) < 350  # the whole inbox would be 300 more
 
 
 def test_the_people_of_a_group_are_looked_up_one_by_one(stock: Db) -> None:
