@@ -31,7 +31,8 @@ def test_a_count_reads_its_own_changes_alone_by_a_plan_from_quiet_times(db: Db) 
     assert after.keys() == {"unread_delta", "unread_delta_recipient", "unread_delta_unfolded"}
     assert after["unread_delta"] == before["unread_delta"]
     assert after["unread_delta_unfolded"] == before["unread_delta_unfolded"]
-    assert 1 <= after["unread_delta_recipient"] - before["unread_delta_recipient"] <= 10
+    # of 50,000; a plan that is made again reads some ends of the index
+    assert 1 <= after["unread_delta_recipient"] - before["unread_delta_recipient"] <= 100
 
 
 def read_of_changes(db: Db) -> dict[str, int]:
