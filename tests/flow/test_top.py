@@ -29,6 +29,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import Identity, ProcessReport, report_process
 
 ACTOR = ActorReport("email", 3, 256, 4, 4, 10.0, "open", 0, None, "smtp_connect_refused", 60.0, 9.0)
+STARTING = ActorReport("fcm", 0, 0, 0, 0, 0.0, "closed", 0, None, None, 0.0, 0.0)
 IN_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -55,7 +56,7 @@ async def busy(db: Db, people: None, database: Database) -> None:
     for number in range(12):
         kind = "serve" if number else "worker"
         identity = Identity(UUID(int=number), kind, "box", 40 + number, "1", datetime.now(UTC))
-        actors = [] if number else [ACTOR]
+        actors = [] if number else [ACTOR, STARTING]
         await report_process(database, identity, ProcessReport(not number, number, actors))
     # however long it takes until the command runs, they are not silent
     db.execute("update tocsin.process set reported_at = now() + interval '1 hour'")
@@ -92,6 +93,7 @@ def test_without_a_terminal_it_prints_once(
     assert row(text, "email ")[1:4] == ["5", "2", "3"]
     assert row(text, "email ")[6:9] == ["2.0", "0.1", "0.0"]
     assert "email                           1       3/256         4/4  open in 1: smtp_con" in text
+    assert row(text, "fcm ")[1:4] == ["1", "0/0", "0/0"]
     assert row(text, "worker ")[-1] == "leader"
     assert re.search(r"^warning: |^critical: ", text, re.MULTILINE)
 

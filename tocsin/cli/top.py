@@ -256,7 +256,8 @@ def _providers(view: Overview) -> Iterable[_Line]:
             found[actor.name].append(actor)
 
     def fullness(item: tuple[str, list[ActorView]]) -> float:
-        return -sum(each.waiting for each in item[1]) / sum(each.size for each in item[1])
+        # an actor that has just started reports a mailbox of no size
+        return -sum(each.waiting for each in item[1]) / max(1, sum(each.size for each in item[1]))
 
     yield _Line("PROVIDER                  WORKERS     MAILBOX     SENDING  BREAKER")
     for name, actors in sorted(found.items(), key=fullness):
