@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -84,7 +85,7 @@ class ArchivingServer(Server):
         assert done.returncode == 0, (name, done.stderr)
 
 
-class Backup:
+class Backup(ABC):
     """What is made of a server, and restored into another one."""
 
     def __init__(self, server: ArchivingServer, folder: Path) -> None:
@@ -94,15 +95,16 @@ class Backup:
         folder.chmod(0o755)
         give(folder, server.cluster.run_as)
 
-    def begin(self) -> None:
+    def begin(self) -> None:  # noqa: B027 - a dump needs nothing
         """Runs long before the moment."""
 
+    @abstractmethod
     def at_moment(self) -> None:
         """Runs at the moment that is restored."""
 
+    @abstractmethod
     def restore(self, place: Path) -> Server:
         """Returns a running server of this backup."""
-        raise NotImplementedError
 
 
 class Dump(Backup):
