@@ -85,6 +85,14 @@ class ArchivingServer(Server):
         assert done.returncode == 0, (name, done.stderr)
 
 
+def _is_silent(dsn: str) -> bool:
+    with psycopg.connect(dsn, autocommit=True) as owner:
+        found = owner.execute(
+            "select from tocsin.process where reported_at > clock_timestamp() - interval '30 seconds'"
+        )
+        return found.fetchone() is None
+
+
 class Backup(ABC):
     """What is made of a server, and restored into another one."""
 
@@ -249,6 +257,8 @@ class Drill:
         dsn = self.now.url(OWNER)
         await asyncio.to_thread(_tocsin, dsn, "migrate")
         logs = [f"--log={service.log}" for service in running.services if service.kind == "worker"]
+        # the backup may have the last reports of the services, which were killed seconds ago
+        await until(lambda: _is_silent(dsn), START_SECONDS)
         self.printed = await asyncio.to_thread(_tocsin, dsn, "restored", *logs)
         for service in running.services:
             service.settings["database_url"] = dsn

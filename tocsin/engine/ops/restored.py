@@ -86,7 +86,10 @@ def settle_restored(dsn: str, logs: Iterable[Iterable[str]], *, hold: bool) -> R
     with connect(dsn) as connection:
         if running := connection.execute(_SQL["running_processes"]).fetchall():
             names = ", ".join(f"{kind} {pid} on {host}" for kind, host, pid in running)
-            raise RestoreError(f"Stop all services first: {names}.")
+            raise RestoreError(
+                f"Stop all services first: {names}. If they are stopped, try again in half a minute,"
+                " when their last reports are out of date."
+            )
         key = _link_key(connection)
         now = datetime.now(UTC)
         found = [each for log in logs for each in sent_lines(log, key, now)]
