@@ -126,8 +126,8 @@ $$;
 -- last _limit before it.
 --
 -- It reads along notification_inbox from the newest on, in steps of rows that belong to none of the groups that it has found.
--- So it visits each row once, at the cost of a comparison where the group is known. After 300 rows it leaves out the rest of
--- the unread group that it is in then, if few rows are outside of that. From a position on, a group is left out if it has a
+-- So it visits each row once, at the cost of a comparison where the group is known. It leaves out the rest of an unread group
+-- that half of the first step belongs to, or that it is in 300 rows later, if few rows are outside of that group. From a position on, a group is left out if it has a
 -- newer member: it was on an earlier page. `day` is null for unread ones, and for groups of one.
 create or replace function tocsin.group_heads(
     _recipient_id text,
@@ -163,6 +163,8 @@ declare
     _days date[] := '{}';
     _singles boolean[] := '{}';
     _walked integer;
+    _last_key text;
+    _same integer := 0; -- rows of the first step in the group of its last row
     _step integer := case when _newer then 200 else _limit end; -- rows of one statement
 begin
     loop
@@ -205,6 +207,8 @@ begin
                 _row.day := null;
             else
                 _key := _row.event_type || '~' || _row.subject || coalesce('~' || _row.day, '');
+                _same := case when _key = _last_key then _same + 1 else 1 end;
+                _last_key := _key;
                 continue when _key = any (_known);
                 _known := _known || _key;
                 _known_subjects := _known_subjects || _row.subject;
@@ -223,6 +227,10 @@ begin
         if _walked = _step then
             continue when _newer or _looked;
             _looked := true;
+            if 2 * _same >= _step and not _row.single and _row.day is null then
+                _outside := tocsin.outside_of_group(_recipient_id, _row.event_type, _row.subject, 1000);
+                continue when _outside is not null;
+            end if;
             select n.created_at, n.notification_id, n.event_type, n.subject, n.read_at
             into _deep
             from tocsin.notification n
