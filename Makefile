@@ -35,8 +35,11 @@ reset: $(VENV)/.runtime ## delete what `make up` stored: database, mails, pushes
 
 # The whole suite runs in parallel; a selection by ARGS in one process, which starts at once. Bytecode is cached even if the
 # image disables that: tests start dozens of services, and compiling is half of a start.
-test: $(VENV)/.dev ## the whole suite; ARGS="-k badge" picks some
-	@exec env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest --durations=10 $(or $(ARGS),--numprocesses=auto --dist=worksteal)
+test: $(VENV)/.dev ## the suite; ARGS="-k badge" picks some
+	@exec env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest --durations=10 $(or $(ARGS),--numprocesses=auto --dist=worksteal -m "not hanging")
+
+test-hanging: $(VENV)/.dev ## services beside a database that hangs: they mostly wait, so many run side by side
+	@exec env -u PYTHONDONTWRITEBYTECODE $(PY) -m pytest -m hanging --durations=5 $(or $(ARGS),--numprocesses=4 --dist=worksteal)
 
 test-crowds: $(VENV)/.dev ## one call to 100,000 people, by SQL, by topic and by HTTP; a minute
 	@exec env TEST_CROWD=100000 $(PY) -m pytest -m crowd $(ARGS)

@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.pages_read import pages_read
+
 Db = psycopg.Connection[Any]
 
 HEADS = (
@@ -30,33 +32,21 @@ def stock(db: Db) -> Db:
     return db
 
 
-def buffers(db: Db, statement: str) -> int:
-    """The pages that it reads after the first time: the least of three, since new statistics make it plan again."""
-    db.execute(statement.encode())
-    return min(buffers_once(db, statement) for _ in range(3))
-
-
-def buffers_once(db: Db, statement: str) -> int:
-    explained = db.execute(f"explain (analyze, buffers, format json) {statement}".encode())
-    row = explained.fetchone()
-    assert row is not None
-    plan = row[0][0]["Plan"]
-    return int(plan["Shared Hit Blocks"]) + int(plan["Shared Read Blocks"])
-
-
 def test_a_page_reads_the_groups_that_it_shows_however_deep_it_is(stock: Db) -> None:
     place = stock.execute(
         "select quote_literal(created_at) || ', ' || notification_id from tocsin.notification"
         " where recipient_id = 'alice' order by notification_id offset 300 limit 1"
     ).fetchone()
     assert place is not None
-    assert buffers(stock, HEADS.format(place="null, null")) < 100
-    assert buffers(stock, HEADS.format(place=place[0])) < 350  # the whole inbox would be 300 more
+    assert pages_read(stock, HEADS.format(place="null, null")) < 100
+    assert (
+        pages_read(stock, HEADS.format(place=place[0])) < 350
+    )  # the whole inbox would be 300 more
 
 
 def test_the_people_of_a_group_are_looked_up_one_by_one(stock: Db) -> None:
-    assert buffers(stock, "select count(title) from tocsin.event") > 100
-    assert buffers(stock, FACTS) < 50
+    assert pages_read(stock, "select count(title) from tocsin.event") > 100
+    assert pages_read(stock, FACTS) < 50
 
 
 def test_people_whose_newest_is_far_down_in_a_group_are_found(db: Db) -> None:

@@ -139,9 +139,10 @@ def test_a_deep_page_reads_no_more_than_the_first(stocked: Db) -> None:
         "select created_at, notification_id from tocsin.notification where event_id = 100 and recipient_id = 'alice'"
     ).fetchone()
     assert row is not None
+    plan(stocked)  # reads the catalogue too
     first, deep = plan(stocked), plan(stocked, at=row[0], id=row[1])
     assert deep["Actual Rows"] == first["Actual Rows"] == 21
-    assert buffers(deep) <= buffers(first) + 5
+    assert buffers(deep) <= 2 * buffers(first)  # the pages before it are a hundred times as many
 
 
 @pytest.mark.parametrize("newer", [False, True], ids=["older", "newer"])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import psycopg
 import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
+from tests.support.pages_read import pages_read
 from tocsin.sql import load
 
 SUPPRESSIONS = load("suppression")
@@ -44,17 +42,6 @@ def stocked(db: Db) -> Db:
     return db
 
 
-def buffers(db: Db, statement: str, arguments: dict[str, Any]) -> int:
-    """The pages that a statement reads, in functions too; it runs twice, since the first time fills caches."""
-    explained = f"explain (analyze, buffers, format json) {statement}".encode()
-    cursor = psycopg.ClientCursor(db)
-    cursor.execute(explained, arguments)
-    found = cursor.execute(explained, arguments).fetchone()
-    assert found is not None
-    root = found[0][0]["Plan"]
-    return int(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
-
-
 def test_a_mail_is_found_by_its_providers_id_among_those_of_one_person(stocked: Db) -> None:
     row = stocked.execute(
         "select delivery_id, provider_id from tocsin.delivery where recipient_id = 'p7' limit 1"
@@ -65,7 +52,7 @@ def test_a_mail_is_found_by_its_providers_id_among_those_of_one_person(stocked: 
     assert stocked.execute(statement.encode(), arguments).fetchone() == (row[0],)
     whole = stocked.execute("select relpages from pg_class where relname = 'delivery'").fetchone()
     assert whole is not None
-    assert buffers(stocked, statement, arguments) < 150 < whole[0]
+    assert pages_read(stocked, statement, arguments) < 150 < whole[0]
 
 
 @pytest.mark.parametrize("name", ["list_older_suppressions", "list_newer_suppressions"])
@@ -75,4 +62,4 @@ def test_a_page_of_suppressions_reads_only_what_it_shows(stocked: Db, name: str)
     ).fetchone()
     assert row is not None
     arguments = {"reason": None, "at": row[0], "id": row[1], "limit": 20}
-    assert buffers(stocked, SUPPRESSIONS[name], arguments) < 40
+    assert pages_read(stocked, SUPPRESSIONS[name], arguments) < 40

@@ -14,7 +14,7 @@ import pytest
 from litestar import Litestar
 from psycopg.conninfo import make_conninfo
 
-from tests.support.database_proxy import Proxy
+from tests.support.database_proxy import WAITING, Proxy
 from tests.support.database_proxy import proxy as proxy  # noqa: PLC0414 - a fixture
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.services import LONGEST, SECRET, free_port, running, until
@@ -259,13 +259,7 @@ async def test_what_a_job_hands_back_during_an_outage_is_due_when_it_is_over(
     assert due.fetchone() == (True,)
 
 
-WAITING = """
-    select exists (
-        select from pg_stat_activity a where a.wait_event_type = 'Lock' and strpos(a.query, %s) > 0
-    )
-"""
-
-
+@pytest.mark.hanging
 async def test_services_stop_while_the_database_hangs(
     proxy: Proxy, db: psycopg.Connection[Any], tmp_path: Path
 ) -> None:
@@ -290,6 +284,7 @@ async def test_services_stop_while_the_database_hangs(
     assert (worker.process.returncode, serve.process.returncode) == (0, 0)
 
 
+@pytest.mark.hanging
 async def test_a_worker_stops_while_the_database_hangs_in_the_middle_of_its_statement(
     proxy: Proxy, db: psycopg.Connection[Any], dsn: str, tmp_path: Path
 ) -> None:
@@ -306,6 +301,7 @@ async def test_a_worker_stops_while_the_database_hangs_in_the_middle_of_its_stat
     assert worker.process.returncode == 0
 
 
+@pytest.mark.hanging
 async def test_an_idle_service_notices_a_database_that_hangs_in_the_middle_of_its_report(
     proxy: Proxy, db: psycopg.Connection[Any], dsn: str, tmp_path: Path
 ) -> None:

@@ -15,21 +15,17 @@ import psycopg
 import pytest
 
 from tests.support.database_proxy import *  # noqa: F403 - fixtures
-from tests.support.database_proxy import Proxy
+from tests.support.database_proxy import WAITING, Proxy
 from tests.support.services import LONGEST, SECRET, Service, free_port, running, until
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import Availability
 from tocsin.http.offload import Offload
 from tocsin.settings import Settings
 
+pytestmark = pytest.mark.hanging
+
 # Seconds from SIGTERM to the end; supervisors kill a process later. A busy machine takes longer than an idle one.
 STOPS_WITHIN = 60.0
-
-WAITING = """
-    select exists (
-        select from pg_stat_activity a where a.wait_event_type = 'Lock' and strpos(a.query, %s) > 0
-    )
-"""
 
 Db = psycopg.Connection[Any]
 

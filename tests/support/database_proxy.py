@@ -16,6 +16,18 @@ from tests.support.services import until
 OWN_SESSION = re.compile(rb"(\0\0\0\x10\d{16}\0\0\0\x01)f")
 
 
+WAITING = """
+    select exists (
+        select
+        from pg_stat_activity a
+        where a.datname = current_database()
+            and a.wait_event_type = 'Lock'
+            and strpos(a.query, %s) > 0
+    )
+"""
+"""Whether a statement that contains a text waits for a lock."""
+
+
 class Proxy:
     """A relay in front of the server: shut, it refuses or drops connections; frozen, it passes nothing on."""
 
