@@ -91,7 +91,7 @@ async def test_one_that_hangs_delays_no_other_of_its_batch(db: Db, database: Dat
     provider.quick.update(quick)
     async with running(database, provider) as deliverer:
         await deliverer.deliver(Channel.EMAIL, [slow, *quick], Priority.NORMAL)
-        assert states(db) == {("sent", None, 1): 39, ("sending", None, 1): 1}
+        await until(lambda: states(db) == {("sent", None, 1): 39, ("sending", None, 1): 1})
         provider.open.set()
         await until(lambda: states(db) == {("sent", None, 1): 40})
 
@@ -108,6 +108,7 @@ async def test_a_stop_half_way_settles_each_by_how_far_it_came(
         await until(lambda: len(provider.met) == 12)
         await deliverer.stop(grace=0)
         await job
+    await until(lambda: not any(state == "sending" for state, _, _ in states(db)))
     found = states(db)
     untried = found.pop(("queued", None, 0)) + found.pop(("deferred", "shutdown", 0))
     unknown = found.pop(("deferred", "shutdown", 1), 0)
@@ -130,4 +131,4 @@ async def test_a_cancelled_job_sends_what_it_handed_over_and_claims_no_more(
         await until(lambda: states(db) == {("sent", None, 1): 8, ("queued", None, 0): 32})
         # its permits are free again
         await deliverer.deliver(Channel.EMAIL, ids, Priority.NORMAL)
-    assert states(db) == {("sent", None, 1): 40}
+        await until(lambda: states(db) == {("sent", None, 1): 40})

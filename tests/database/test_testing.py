@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 import tocsin
+from tests.support.shared_database import drop_database
 from tocsin import notify
 from tocsin.migrate import login_dsn
 from tocsin.testing import AsyncOutbox, Outbox, OutboxError, install_schema, plugin
@@ -204,10 +205,10 @@ def fresh(server_dsn: str) -> Iterator[str]:
     """A database without Tocsin."""
     name = f"fresh_{os.getpid()}"
     with psycopg.connect(server_dsn, dbname="postgres", autocommit=True) as admin:
-        admin.execute(f"drop database if exists {name} with (force)".encode())
+        drop_database(admin, name)
         admin.execute(f"create database {name}".encode())
         yield make_conninfo(server_dsn, dbname=name)
-        admin.execute(f"drop database {name} with (force)".encode())
+        drop_database(admin, name)
 
 
 def test_the_schema_is_installed_in_the_open_transaction_of_any_connection(fresh: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from tests.support.database_flow import HOSTILE, migrate_anew, run_flow, set_on_database
+from tests.support.shared_database import drop_database
 from tocsin.client import notify
 from tocsin.engine.store.health import NotReady, check_start
 from tocsin.migrate import migrate
@@ -131,7 +132,7 @@ def ascii_dsn(db: Db, dsn: str) -> Iterator[str]:
     name = f"{db.info.dbname}_ascii"
     db.execute(f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0")
     yield make_conninfo(dsn, dbname=name)
-    db.execute(f"drop database {name} with (force)")
+    drop_database(db, name)
 
 
 async def test_a_database_without_an_encoding_is_refused_in_one_line(ascii_dsn: str) -> None:

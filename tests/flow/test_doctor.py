@@ -26,6 +26,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support.doctor import find, is_green, is_red, is_yellow
 from tests.support.services import SERVICE_LOGIN, free_port, service_dsn
+from tests.support.shared_database import drop_database
 from tests.support.smtp_server import raw
 from tocsin.cli import main
 from tocsin.cli.doctor import DoctorOptions, all_checks, run_checks
@@ -167,7 +168,7 @@ def other(server_dsn: str) -> Iterator[str]:
             f"create database {name} template template0 encoding 'SQL_ASCII' locale 'C'".encode()
         )
         yield make_conninfo(server_dsn, dbname=name)
-        admin.execute(f"drop database {name} with (force)".encode())
+        drop_database(admin, name)
 
 
 async def test_another_encoding_and_a_missing_schema_are_red(other: str) -> None:

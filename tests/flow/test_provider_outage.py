@@ -112,6 +112,9 @@ class Stage:
             due[Channel(channel)].append(delivery_id)
         for channel, ids in due.items():
             await self.deliverer.deliver(channel, ids, Priority.NORMAL)
+        # a job does not wait for outcomes that take long to write
+        under_way = "select exists (select from tocsin.delivery where state = 'sending')"
+        await until(lambda: self.db.execute(under_way).fetchone() == (False,))
 
     def sent(self) -> dict[str, int]:
         """How many deliveries to each provider are sent."""

@@ -139,6 +139,15 @@ class SharedDatabase:
             connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
+def drop_database(admin: Connection, name: str) -> None:
+    """Ends the sessions of a database and drops it.
+
+    `with (force)` would fail while autovacuum is in it, since only a superuser ends that.
+    """
+    admin.execute(_END_SESSIONS, [name])
+    admin.execute(sql.SQL("drop database if exists {}").format(sql.Identifier(name)))
+
+
 def _names(connection: Connection, select: str) -> list[str]:
     rows = connection.execute(f"{select} where schemaname = any(%s)".encode(), [SCHEMAS])
     return [f"{schema}.{name}" for schema, name in rows]
