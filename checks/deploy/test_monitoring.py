@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ SERIES = {
         'tocsin_attempts_total{channel="email", outcome="rejected"}',
         "0+60x60",
     ),
+    "TocsinReplicaNotUsed": ('tocsin_replica_reads_total{outcome="behind"}', "0+20x60"),
     "TocsinMailsComeBack": ('tocsin_mail_events_total{source="ses", kind="bounce"}', "0+20x60"),
 }
 
@@ -91,6 +93,7 @@ def test_an_alert_fires_where_it_has_to_and_not_otherwise(name: str, tmp_path: P
 def test_each_metric_that_they_name_exists() -> None:
     service, worker = Metrics(), WorkerMetrics()
     service.mail_events["ses", "bounce"] += 1
+    service.replica_reads = Counter()
     kinds = [each for registry in (service, worker.registry) for each in registry.collect()]
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
     existing = {each.name + suffix for each in kinds for suffix in suffixes[each.type]}

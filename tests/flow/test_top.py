@@ -98,6 +98,19 @@ def test_without_a_terminal_it_prints_once(
     assert re.search(r"^warning: |^critical: ", text, re.MULTILINE)
 
 
+def test_an_event_that_is_fanned_out_in_slices_has_a_line_with_its_progress(
+    dsn: str, db: Db, busy: None, tmp_path: Path
+) -> None:
+    assert "FAN-OUT" not in once(dsn, tmp_path)
+    (event,) = db.execute(
+        "insert into tocsin.running_fan_out (event_id, as_of, fanned_out, total)"
+        " select max(event_id), now() - interval '3 hours', 4500, 100000 from tocsin.event returning event_id"
+    ).fetchone() or (0,)
+    text = once(dsn, tmp_path)
+    assert row(text, "forum.new_reply")[1:5] == [str(event), "4500", "100000", "3h"]
+    assert all(len(line) <= 80 for line in text.splitlines() if "forum.new_reply" in line)
+
+
 def test_as_json_it_prints_what_the_operations_page_shows(
     dsn: str, busy: None, tmp_path: Path
 ) -> None:

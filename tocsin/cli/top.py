@@ -183,6 +183,7 @@ def _lines(state: _State) -> list[_Line]:
         _Line(""),
         *_providers(view),
         _Line(""),
+        *_fan_outs(view),
         *_processes(view),
     ]
     # what others reported must not control the terminal
@@ -273,6 +274,20 @@ def _providers(view: Overview) -> Iterable[_Line]:
             f"{name[:25]:<25}{len(actors):>8}{mailbox:>12}{sending:>12}  {breaker}",
             "red" if opened else None,
         )
+
+
+def _fan_outs(view: Overview) -> Iterable[_Line]:
+    """Yields a line for each event with very many followers that is being fanned out; none where there is none."""
+    if not view.fan_outs:
+        return
+    yield _Line("FAN-OUT              EVENT  FANNED OUT       TOTAL  SINCE  TITLE")
+    for each in view.fan_outs:
+        since = _age(max(0.0, (view.at - each.since).total_seconds()))
+        yield _Line(
+            f"{each.event_type[:17]:<17}{each.event_id:>9}{each.fanned_out:>12}{each.total:>12}"
+            f"{since:>7}  {each.title[:21]}"
+        )
+    yield _Line("")
 
 
 def _processes(view: Overview) -> Iterable[_Line]:
