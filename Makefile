@@ -236,6 +236,9 @@ bench-beside-fan-out: $(VENV)/.dev ## the API and an urgent mail during a fan-ou
 bench-size: $(VENV)/.dev ## buffers of each call, with 10,000 and a million rows; ARGS="--rows 10000 1000000 10000000" more
 	@exec $(PY) benchmarks/size.py $(ARGS)
 
+bench-large: $(VENV)/.dev ## pages and CPU of each call, and the clean-up of a day, with 0.1 and a million notifications; ROWS="1000000 10000000"
+	@exec $(PY) benchmarks/large.py $(if $(ROWS),--rows $(ROWS)) $(ARGS)
+
 bench-latency: $(VENV)/.dev ## how long after COMMIT a mail and a badge arrive, on this machine
 	@exec $(PY) benchmarks/commit_latency.py $(ARGS)
 

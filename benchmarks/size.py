@@ -245,7 +245,8 @@ def clean_up(app: Db) -> Statement:
     if row == (0,):
         app.execute(_MAKE_OVER)
         app.commit()
-    values = {"before": datetime(2000, 1, 1, tzinfo=UTC), "limit": 20}
+    first = datetime.min.replace(tzinfo=UTC)
+    values = {"after": first, "before": datetime(2000, 1, 1, tzinfo=UTC), "limit": 20}
     return load("installation")["clean_up_notifications"], values
 
 

@@ -161,7 +161,7 @@ def _setting(admin: psycopg.Connection, name: str) -> str:
 
 def _stocked(running: embedded_postgres.Postgres, admin: psycopg.Connection, rows: int) -> str:
     """Returns the template database with that many notifications; created if it does not exist."""
-    name = f"stock_{rows}_{_hash()}"
+    name = f"stock_{rows}_{hash_of(STOCK)}"
     if admin.execute("select 1 from pg_database where datname = %s", (name,)).fetchone():
         return name
     for (old,) in admin.execute(
@@ -183,9 +183,9 @@ def _stocked(running: embedded_postgres.Postgres, admin: psycopg.Connection, row
     return name
 
 
-def _hash() -> str:
+def hash_of(stock: Path) -> str:
     """Returns a hash of what the data depends on; functions are replaced by each migrate."""
-    digest = hashlib.sha256(STOCK.read_bytes())
+    digest = hashlib.sha256(stock.read_bytes())
     for path in sorted((SQL / "migrations").iterdir()):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:10]

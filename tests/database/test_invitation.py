@@ -399,7 +399,10 @@ def test_what_nobody_claims_is_cleaned_up(db: Db) -> None:
     invite(db)
     db.execute("update tocsin.notification set created_at = now() - interval '91 days'")
     before = "now() - interval '90 days'"
-    assert value(db, f"select tocsin.clean_up_notifications({before}, 10)") == 1
+    assert (
+        value(db, f"select deleted from tocsin.clean_up_notifications('-infinity', {before}, 10)")
+        == 1
+    )
     for table in ("event", "notification", "delivery"):
         assert value(db, f"select count(*) from tocsin.{table}") == 0
 

@@ -287,8 +287,8 @@ def test_old_deliveries_of_a_topics_target_are_deleted_with_their_event(db: Db) 
         "insert into tocsin.attempt select delivery_id, 1, now(), 'sent' from tocsin.delivery"
     )
     db.execute("update tocsin.notification set read_at = now()")
-    db.execute("select tocsin.clean_up_notifications(now() + interval '1 hour', 10)")
-    db.execute("select tocsin.clean_up_events(now() + interval '1 hour', 10)")
+    db.execute("select tocsin.clean_up_notifications('-infinity', now() + interval '1 hour', 10)")
+    db.execute("select tocsin.clean_up_events('-infinity', 0, now() + interval '1 hour', 10)")
     for table in ("event", "delivery", "attempt"):
         assert db.execute(f"select count(*) from tocsin.{table}".encode()).fetchone() == (0,)
 

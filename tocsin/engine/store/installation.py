@@ -34,6 +34,8 @@ from tocsin.sql import load
 
 _SQL = load("installation")
 _BATCH = 1000  # rows of one statement of a clean-up, so that no lock is held long
+_PAGE = 10_000  # rows of a page that is only read
+_FIRST = datetime.min.replace(tzinfo=UTC)  # before all rows
 _WEBHOOKS_KEPT = timedelta(days=14)  # messages to app webhooks, for replays
 _RETRY = 0.2  # seconds until a report is retried, and between two at least
 _REPORT_WITHIN = 5.0  # seconds, after which the database counts as lost
@@ -56,17 +58,17 @@ async def clean_up(database: Database, *, now: datetime, retention: Retention) -
     """
     kept = timedelta(days=retention.days)
     before = now - kept
-    removed = await _in_batches(database, "clean_up_notifications", before=before)
+    removed = await _clean_up_notifications(database, before)
     removed += await _clean_up_unread(database, now, retention.unread_days)
     await _in_batches(database, "clean_up_digests", before=before)
-    await _in_batches(database, "clean_up_events", before=before)
+    await _clean_up_events(database, before)
     await _in_batches(database, "clean_up_mail_events", before=before)
     await _in_batches(database, "clean_up_keys", now=now)
     await _in_batches(database, "clean_up_badge_pushes", now=now)
     await _in_batches(database, "clean_up_joined_messages", now=now)
     await _in_batches(database, "clean_up_webhooks", before=now - min(kept, _WEBHOOKS_KEPT))
     await _in_batches(database, "disable_stale_devices", now=now)
-    await _in_batches(database, "requeue_lost", now=now)
+    await _requeue_lost(database, now)
     return removed
 
 
@@ -77,6 +79,43 @@ async def _in_batches(database: Database, statement: str, **until: datetime) -> 
         removed += count
         if count < _BATCH:
             return removed
+
+
+async def _clean_up_notifications(database: Database, before: datetime) -> int:
+    """Deletes what was read or archived before that time, the oldest first; returns how many."""
+    removed = 0
+    last = _FIRST
+    while True:
+        batch = await database.one(
+            _Batch, _SQL["clean_up_notifications"], after=last, before=before, limit=_BATCH
+        )
+        removed += batch.deleted
+        if batch.last is None or batch.deleted < _BATCH:
+            return removed
+        last = batch.last
+
+
+async def _clean_up_events(database: Database, before: datetime) -> None:
+    """Deletes events without notifications, page by page through all events from before that time."""
+    last: datetime | None = _FIRST
+    last_id: int | None = 0
+    while last is not None:
+        page = await database.one(
+            _EventPage,
+            _SQL["clean_up_events"],
+            after=last,
+            after_id=last_id,
+            before=before,
+            limit=_BATCH,
+        )
+        last, last_id = page.last, page.last_id
+
+
+async def _requeue_lost(database: Database, now: datetime) -> None:
+    """Makes lost deliveries due, page by page through the last days."""
+    last: int | None = await database.value(_SQL["first_maybe_lost"], now=now)
+    while last is not None:
+        last = await database.value(_SQL["requeue_lost"], after=last, now=now, limit=_PAGE)
 
 
 async def _clean_up_unread(database: Database, now: datetime, days: int | None) -> int:
@@ -90,6 +129,17 @@ async def _clean_up_unread(database: Database, now: datetime, days: int | None) 
         last = page.last_id
         removed += page.deleted
     return removed
+
+
+class _Batch(Struct, frozen=True):
+    last: datetime | None
+    deleted: int
+
+
+class _EventPage(Struct, frozen=True):
+    last: datetime | None
+    last_id: int | None
+    deleted: int
 
 
 class _UnreadPage(Struct, frozen=True):

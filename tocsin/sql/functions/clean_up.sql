@@ -1,15 +1,19 @@
 -- Clean-up: deletes one bounded batch of old rows and what belongs to them. None of them is in a badge, but for those that are
 -- unread for too long.
 
--- Notifications that were read or archived before _before, or that were made before it and are in no inbox. Returns how
--- many; fewer than _limit means that there are no more.
-create or replace function tocsin.clean_up_notifications(_before timestamptz, _limit integer) returns integer
+-- Notifications that were read or archived before _before, or that were made before it and are in no inbox: the first ones since
+-- _after. Returns since when the last of them is over, and how many they are; fewer than _limit means that there are no more.
+--
+-- The next batch begins there (_after), or it would read all rows that the batches before have deleted: while a snapshot is
+-- open that is older, their index entries stay.
+create or replace function tocsin.clean_up_notifications(
+    _after timestamptz, _before timestamptz, _limit integer, out last timestamptz, out deleted integer
+)
 language plpgsql
 as $$
 declare
     _ids bigint[];
     _events bigint[];
-    _count integer;
 begin
     with gone as (
         delete from tocsin.notification n
@@ -18,19 +22,22 @@ begin
             select o.ctid
             from tocsin.notification o
             where (o.read_at is not null or o.archived_at is not null or not o.in_inbox)
+                and coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end) >= _after
                 and coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end) < _before
             order by coalesce(o.read_at, o.archived_at, case when not o.in_inbox then o.created_at end)
             limit _limit
             -- one that is being marked just now is left for the next time
             for update skip locked
         ))
-        returning n.notification_id, n.event_id
+        returning
+            n.notification_id,
+            n.event_id,
+            coalesce(n.read_at, n.archived_at, case when not n.in_inbox then n.created_at end) as over_at
     )
-    select array_agg(g.notification_id), array_agg(distinct g.event_id), count(*)
-    into _ids, _events, _count
+    select array_agg(g.notification_id), array_agg(distinct g.event_id), max(g.over_at), count(*)
+    into _ids, _events, last, deleted
     from gone g;
     perform tocsin.clean_up_after_notifications(_ids, _events);
-    return _count;
 end
 $$;
 
@@ -195,38 +202,54 @@ as $$
     from gone
 $$;
 
--- Events from before _before that have no notifications, or no longer. Returns how many.
-create or replace function tocsin.clean_up_events(_before timestamptz, _limit integer) returns integer
-language sql
+-- Of one page of the events from before _before, in the order of their times and ids, deletes those that have no notifications, or no
+-- longer. Returns the page's last position, null where there are no later events, and how many it deleted.
+create or replace function tocsin.clean_up_events(
+    _after timestamptz, _after_id bigint, _before timestamptz, _limit integer,
+    out last timestamptz, out last_id bigint, out deleted integer
+)
+language plpgsql
 as $$
+declare
+    _page bigint[];
+    _gone bigint[];
+begin
+    select array_agg(p.event_id order by p.created_at, p.event_id), max(p.created_at)
+    into _page, last
+    from (
+        select e.event_id, e.created_at
+        from tocsin.event e
+        where (e.created_at, e.event_id) > (_after, _after_id)
+            and e.created_at < _before
+        order by e.created_at, e.event_id
+        limit _limit
+    ) p;
+    if cardinality(_page) = _limit then
+        last_id := _page[_limit];
+    else
+        last := null;
+    end if;
     with gone as (
         delete from tocsin.event e
         where e.event_id in (
             select o.event_id
             from tocsin.event o
-            where o.created_at < _before
+            where o.event_id = any (_page)
                 and (o.fanned_out_at is not null or o.cancelled_at is not null)
                 and not exists (select from tocsin.notification n where n.event_id = o.event_id)
-            order by o.created_at
-            limit _limit
             for update skip locked
         )
         returning e.event_id
-    ),
-    -- to targets of the topic
-    deliveries as (
-        delete from tocsin.delivery d
-        using gone g
-        where d.event_id = g.event_id
-        returning d.delivery_id
-    ),
-    attempts as (
-        delete from tocsin.attempt a
-        using deliveries d
-        where a.delivery_id = d.delivery_id
     )
-    select count(*)::integer
-    from gone
+    select coalesce(array_agg(g.event_id), '{}')
+    into _gone
+    from gone g;
+    deleted := cardinality(_gone);
+    if deleted > 0 then
+        -- to targets of the topic
+        perform tocsin.delete_deliveries(array(select d.delivery_id from tocsin.delivery d where d.event_id = any (_gone)));
+    end if;
+end
 $$;
 
 -- Idempotency keys older than a day, and tickets whose token has expired. Returns how many.

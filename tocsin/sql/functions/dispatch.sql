@@ -204,15 +204,58 @@ as $$
             = case when _claim is null then 'queued'::tocsin.delivery_state else 'sending'::tocsin.delivery_state end
 $$;
 
--- Deliveries without an event queue, a due time and a lease are due now. There are none unless a lease was deleted by hand, so
--- this may read the whole ledger, once a day. Returns how many.
-create or replace function tocsin.requeue_lost(_now timestamptz, _limit integer) returns integer
-language sql
+-- The id before the deliveries of the last days, of which one may be lost: as long as any may be sent, and a day more. 0 where there
+-- is no such event.
+create or replace function tocsin.first_maybe_lost(_now timestamptz) returns bigint
+language sql stable
 as $$
+    select coalesce(
+        (
+            select d.delivery_id - 1
+            from tocsin.event e
+            cross join lateral (
+                select min(d.delivery_id) as delivery_id
+                from tocsin.delivery d
+                where d.event_id = e.event_id
+            ) d
+            where e.created_at >= _now - (
+                    select greatest(interval '7 days', max(t.time_to_live)) + interval '1 day'
+                    from tocsin.event_type t
+                )
+                -- the deliveries of a scheduled event have later ids
+                and e.send_at is null
+                and d.delivery_id is not null
+            order by e.created_at, e.event_id
+            limit 1
+        ),
+        0
+    )
+$$;
+
+-- Of one page of deliveries by id, after the id _after: those without an event queue, a due time and a lease are due now. There are
+-- none unless a lease was deleted by hand. Returns the page's last id, null where there are no later ones.
+create or replace function tocsin.requeue_lost(_after bigint, _now timestamptz, _limit integer) returns bigint
+language plpgsql
+as $$
+declare
+    _last bigint;
+    _count integer;
+begin
+    select max(p.delivery_id), count(*)
+    into _last, _count
+    from (
+        select d.delivery_id
+        from tocsin.delivery d
+        where d.delivery_id > _after
+        order by d.delivery_id
+        limit _limit
+    ) p;
     with lost as (
         select d.delivery_id
         from tocsin.delivery d
-        where d.settled_at is null
+        where d.delivery_id > _after
+            and d.delivery_id <= _last
+            and d.settled_at is null
             and d.due_at is null
             and not exists (
                 select
@@ -226,18 +269,14 @@ as $$
                     and k.channel = d.channel
                     and k.dispatched_up_to < d.delivery_id
             )
-        limit _limit
         for update skip locked
-    ),
-    called as (
-        update tocsin.delivery d
-        set due_at = _now
-        from lost o
-        where d.delivery_id = o.delivery_id
-        returning 1
     )
-    select count(*)::integer
-    from called
+    update tocsin.delivery d
+    set due_at = _now
+    from lost o
+    where d.delivery_id = o.delivery_id;
+    return case when _count = _limit then _last end;
+end
 $$;
 
 -- Dispatches what is due again: retries, lost jobs, claims whose lease ran out. Settles what can't be tried any more, and

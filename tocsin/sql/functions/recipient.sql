@@ -156,25 +156,19 @@ declare
     _events bigint[];
 begin
     _events := array(
-        select n.event_id
+        select e.event_id
         from tocsin.notification n
+        join tocsin.event e using (event_id)
         where n.address = any (_free)
             and n.recipient_id is null
-            and n.created_at <= _before
+            and e.created_at <= _before
         union
         select e.event_id
         from tocsin.event e
-        where (e.fanned_out_at is null or e.email is not null)
+        where (e.fanned_out_at is null or e.email is not null and e.initiator_skipped)
             and e.email is not null
             and e.created_at <= _before
             and tocsin.compared_address(e.email) = any (_free)
-            -- a claimed one belongs to its claimant
-            and not exists (
-                select
-                from tocsin.notification n
-                where n.event_id = e.event_id
-                    and n.recipient_id is not null
-            )
     );
     perform tocsin.delete_events(_events);
     return cardinality(_events);
@@ -241,7 +235,7 @@ begin
         union
         select e.event_id
         from tocsin.event e
-        where (e.fanned_out_at is null or e.email is not null)
+        where (e.fanned_out_at is null or e.email is not null and e.initiator_skipped)
             and e.recipients = array[_id]
         union
         -- events that the person caused and of which nobody was notified
@@ -299,7 +293,7 @@ as $$
 begin
     update tocsin.event e
     set recipients = array_remove(e.recipients, _id)
-    where (e.fanned_out_at is null or e.email is not null)
+    where (e.fanned_out_at is null or e.email is not null and e.initiator_skipped)
         and _id = any (e.recipients);
     -- where a fan-out came as far as this person: all before them are handled too
     update tocsin.running_fan_out f

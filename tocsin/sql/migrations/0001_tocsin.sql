@@ -444,8 +444,10 @@ create index event_initiator on tocsin.event (initiator) where initiator is not 
 create index event_created_at on tocsin.event (created_at desc, event_id desc);
 -- erase_personal_data: the events that mention a person
 create index event_mentions on tocsin.event using gin ((metadata -> 'mentions')) where metadata ? 'mentions';
--- erase_personal_data, erase_invitations: scheduled events, and invitations
-create index event_scheduled_or_invited on tocsin.event (event_id) where fanned_out_at is null or email is not null;
+-- erase_personal_data, erase_from_events, erase_invitations, export_scheduled: events whose people have no notification by which they
+-- are found. They are scheduled, or invitations to the initiator's own address.
+create index event_not_notified on tocsin.event (event_id)
+where fanned_out_at is null or email is not null and initiator_skipped;
 
 -- withdraw
 create index event_subject on tocsin.event (subject) where subject is not null and cancelled_at is null;

@@ -1,6 +1,7 @@
 -- name: clean_up_notifications
--- Deletes one batch of old notifications.
-select tocsin.clean_up_notifications(:before, :limit);
+-- Deletes one batch of old notifications; returns how far it came and how many they were.
+select u.last, u.deleted
+from tocsin.clean_up_notifications(:after, :before, :limit) u;
 
 -- name: clean_up_unread
 -- Deletes what is unread for too long in one page of notifications; returns the page's last id and how many.
@@ -12,8 +13,9 @@ from tocsin.clean_up_unread(:after, :now, make_interval(days => :days), :limit) 
 select tocsin.clean_up_digests(:before, :limit);
 
 -- name: clean_up_events
--- Deletes one batch of events without notifications.
-select tocsin.clean_up_events(:before, :limit);
+-- Deletes those of one page of events that have no notifications; returns how far it came and how many they were.
+select u.last, u.last_id, u.deleted
+from tocsin.clean_up_events(:after, :after_id, :before, :limit) u;
 
 -- name: clean_up_mail_events
 -- Deletes reports of deliveries that were not found; returns how many.
@@ -53,9 +55,13 @@ select tocsin.clean_up_joined_messages(:now, :limit);
 -- Disables one batch of devices that were not registered again for too long.
 select tocsin.disable_stale_devices(:now, :limit);
 
+-- name: first_maybe_lost
+-- The id after which a delivery may be lost.
+select tocsin.first_maybe_lost(:now);
+
 -- name: requeue_lost
--- Makes one batch of deliveries due that have no event queue, due time or lease.
-select tocsin.requeue_lost(:now, :limit);
+-- Makes those of one page of deliveries due that have no event queue, due time or lease; returns how far it came.
+select tocsin.requeue_lost(:after, :now, :limit);
 
 -- name: count_over
 -- How many notifications a clean-up would delete.

@@ -174,7 +174,7 @@ select
     e.cancelled_at,
     e.created_at
 from tocsin.event e
-where (e.fanned_out_at is null or e.email is not null)
+where (e.fanned_out_at is null or e.email is not null and e.initiator_skipped)
     and e.fanned_out_at is null
     and (
         :recipient_id = any (e.recipients)
