@@ -34,11 +34,16 @@ begin
                 from unnest(_readers, _snapshots, _uptos, _seens) with ordinality s (recipient_id, since, upto, seen, position)
                 cross join lateral (
                     select c.notification_id, c.event_id, c.event_type, c.subject, c.created_at, c.read_at
-                    from tocsin.notification c
-                    where c.recipient_id = s.recipient_id
-                        and c.in_inbox
+                    from (
+                        -- offset 0: without statistics, the planner would read the whole inbox along a partial index
+                        select n.*
+                        from tocsin.notification n
+                        where n.recipient_id = s.recipient_id
+                            and n.xid >= pg_snapshot_xmin(s.since)
+                        offset 0
+                    ) c
+                    where c.in_inbox
                         and c.archived_at is null
-                        and c.xid >= pg_snapshot_xmin(s.since)
                         and not pg_visible_in_snapshot(c.xid, s.since)
                         and (
                             s.upto is null
