@@ -187,7 +187,7 @@ model-check: ## exhaustive search of the models of wake-up signal and lease with
 	@tools/debian.sh spin=spin gcc=cc
 	@checks/models/check.sh
 
-check: lint types contract lock-check test test-crowds api-check test-databases test-matrix-ends test-frameworks check-mails check-pages check-frontends check-languages check-deploy check-docs model-check faults-short ## all that CI runs
+check: lint types contract lock-check test test-hanging test-crowds api-check test-databases test-matrix-ends test-frameworks check-mails check-pages check-frontends check-languages check-deploy check-docs model-check faults-short ## all that CI runs
 
 format: $(VENV)/.dev ## rewrite the code in its style
 	@$(PY) -m ruff check --fix

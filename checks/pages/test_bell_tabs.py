@@ -161,6 +161,22 @@ def test_another_persons_cookie_is_noticed(site: HostSite, context: BrowserConte
     expect(bell.badge).to_be_hidden()
 
 
+def test_a_page_that_comes_back_from_the_history_is_the_new_persons(
+    site: HostSite, context: BrowserContext
+) -> None:
+    old, new = site.person(), site.person()
+    site.notify(old, "For the old one")
+    site.sign_in(context, old)
+    bell = open_bell(site, context)
+    bell.open()
+    expect(bell.item("For the old one")).to_be_visible()
+    bell.page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    site.sign_in(context, new)
+    bell.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(bell.item("For the old one")).to_have_count(0)
+    bell.expect_count(0)
+
+
 def test_two_bells_of_two_people_on_one_page(site: HostSite, context: BrowserContext) -> None:
     alice, bob = site.person(), site.person()
     site.notify(alice)

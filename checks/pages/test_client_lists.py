@@ -154,3 +154,22 @@ def test_stores_follow_the_person_who_signs_in(site: HostSite) -> None:
         expect_lines(running, [["For her"], 1])
         running.write()
         expect_lines(running, [["For him"], 1])
+
+
+def test_stores_without_subscribers_show_nothing_of_the_person_before(site: HostSite) -> None:
+    alice, bob = site.person(), site.person()
+    site.notify(alice, "For her")
+    text = """
+    const inbox = client.inbox();
+    const seen = () => print([inbox.get().items.map((each) => each.title), client.badge.get()?.count ?? null]);
+    const leave = [inbox.subscribe(seen), client.badge.subscribe(seen)];
+    await readLine();
+    for (const each of leave) each();
+    await new Promise((resolve) => setTimeout(resolve, 1_500)); // until the connection is closed
+    client.signIn({ token: process.env.OTHER });
+    seen();
+    """
+    with script(site, alice, text, OTHER=site.token(bob)) as running:
+        expect_lines(running, [["For her"], 1])
+        running.write()
+        expect_lines(running, [[], None])

@@ -4,7 +4,7 @@ import type { Word } from '../public/tocsin-bell.js';
 
 const en = {
   title: 'Notifications',
-  unread: { one: '{n} unread', other: '{n} unread' } as Word,
+  unread: '{n} unread' as Word,
   markAll: 'Mark all as read',
   close: 'Close',
   settings: 'Notification settings',
@@ -24,7 +24,7 @@ const en = {
   failed: 'Your notifications can’t be loaded right now.',
   retry: 'Try again',
   signedOut: 'You are signed out',
-  marked: { one: '{n} marked as read', other: '{n} marked as read' } as Word,
+  marked: '{n} marked as read' as Word,
   undo: 'Undo',
   notDone: 'That did not work. Please try again.',
   arrived: 'New: {title}',

@@ -20,6 +20,8 @@ export class Live {
   #connection: Connection | null = null;
   #link: Link = 'connecting';
   #badge = '';
+  /** How often the person may have changed: what a store loaded before is of another one. */
+  turns = 0;
 
   constructor(private readonly api: Api) {}
 
@@ -38,7 +40,8 @@ export class Live {
   }
 
   renewed(): void {
-    void this.#connection?.renewed();
+    if (this.#connection) void this.#connection.renewed();
+    else this.turns++;
   }
 
   close(): void {
@@ -60,6 +63,7 @@ export class Live {
       },
       missed: () => this.#listeners.forEach((each) => each.missed()),
       forget: () => {
+        this.turns++;
         this.#badge = '';
         this.#link = 'connecting';
         for (const each of this.#listeners) each.forget();

@@ -19,6 +19,7 @@ abstract class LiveStore<Value> implements Store<Value> {
   #value: { current: Value } | null = null;
   #stale = true;
   #leave = () => {};
+  #turn = 0;
 
   constructor(
     private readonly live: Live,
@@ -26,6 +27,7 @@ abstract class LiveStore<Value> implements Store<Value> {
   ) {}
 
   readonly get = (): Value => {
+    this.#follow();
     if (this.#value === null || this.#stale) this.#value = { current: this.make(this.#value?.current) };
     this.#stale = false;
     return this.#value.current;
@@ -45,16 +47,28 @@ abstract class LiveStore<Value> implements Store<Value> {
 
   protected start(): void {
     const { inbox } = this;
+    this.#follow();
     this.#leave = this.live.add({
       event: (name, data) => inbox.take(name, data),
       missed: () => inbox.missed(),
-      forget: () => inbox.forget(),
+      forget: () => {
+        this.#follow();
+        this.changed();
+      },
       link: (link) => this.connect(link),
     });
   }
 
   protected connect(link: Link): void {
     this.inbox.connect(link);
+  }
+
+  /** Forgets what it loaded if another person may have signed in while it had no subscribers. */
+  #follow(): void {
+    if (this.#turn === this.live.turns) return;
+    this.#turn = this.live.turns;
+    this.inbox.forget();
+    this.#stale = true;
   }
 
   protected readonly changed = (): void => {

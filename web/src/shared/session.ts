@@ -76,6 +76,7 @@ export class Session {
     try {
       const who = await identify(this.api);
       if (isOver()) return;
+      if (this.#who && this.#who !== who) this.#forget(); // who left the page by it, and came back to it, may be another person
       this.#who = who;
     } catch (error) {
       if (isOver()) return;
@@ -100,10 +101,15 @@ export class Session {
   /** Another person is signed in now, by another tab or by the host's app. */
   #startOver(): void {
     this.#leave();
+    this.#forget();
+    void this.#join();
+  }
+
+  #forget(): void {
+    this.#who = null;
     this.#lastId = this.#badge = '';
     this.#link = 'connecting';
     this.listener.forget();
-    void this.#join();
   }
 
   #lead(signal: AbortSignal): void {
