@@ -25,7 +25,7 @@ from bench.record import RESULTS
 
 ROOT = Path(__file__).parent.parent
 STOCKS = (10_000, stage.ROWS)
-ALONE = ("bench-large",)
+ALONE = ("bench-large", "bench-scaling")
 HANGS = 900.0  # seconds; the longest one takes less than half of it
 BROKE, HUNG = "BROKE", "HUNG"
 

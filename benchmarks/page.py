@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import scaling_page
 from bench import summary
 from bench.plot import bars
 from bench.record import RESULTS, number
@@ -45,14 +46,14 @@ def main() -> None:
 
 
 def files() -> dict[Path, str]:
-    """Returns all files by path: the page, and a plot for each record."""
+    """Returns all files by path: the page, that about scaling, and a plot for each record."""
     plots = {
         TEXTS / f"{result['name']}.svg": bars(
             result["title"], result["unit"], result["measured"], ours(result)
         )
         for result in records()
     }
-    return {DOCS / PAGE: page(), **plots}
+    return {DOCS / PAGE: page(), scaling_page.PAGE: scaling_page.text(), **plots}
 
 
 def stale_plots() -> set[Path]:

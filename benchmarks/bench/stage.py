@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -138,10 +139,11 @@ def cpu(pid: int) -> float:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
+        own = time.clock_gettime((~pid << 3) | 2)  # its clock, more exact than the ticks of stat
+    except OSError:
         return 0.0
-    ticks = sum(int(stat[field]) for field in range(11, 15))
-    return ticks / os.sysconf("SC_CLK_TCK") + sum(cpu(int(child)) for child in children)
+    ended = (int(stat[13]) + int(stat[14])) / os.sysconf("SC_CLK_TCK")
+    return own + ended + sum(cpu(int(child)) for child in children)
 
 
 def _configure(running: embedded_postgres.Postgres) -> bool:
