@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,6 @@ import psycopg
 from bench import cpu_limit, large_stock
 from bench.large_clean_up import clean_up_day
 from bench.large_stock import Db
-from bench.record import Record, keep
 from operations import spent
 from psycopg.conninfo import make_conninfo
 from size import claim_of, once
@@ -40,9 +39,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="keep the databases here")
     parser.add_argument("--only", default="", help="calls whose names contain this; no clean-up")
     options = parser.parse_args()
-    pages: dict[str, list[float]] = {}
-    cpu: dict[str, list[float]] = {}
-    facts: dict[str, Any] = {}
+    found: dict[str, list[tuple[float, float]]] = {}
     with ExitStack() as stack:
         folder = options.folder or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-large-"))
@@ -50,22 +47,32 @@ def main() -> None:
         running = stack.enter_context(large_stock.server(folder))
         for rows in options.rows:
             dsn = large_stock.stocked(running, rows)
-            facts |= {f"{rows:,} rows, {what}": value for what, value in sizes(dsn).items()}
+            report(rows, sizes(dsn))
             for call, statements in CALLS.items():
                 if options.only in call:
-                    name = f"{call}, {rows:,} rows"
-                    pages[name], cpu[name] = measured(dsn, call, statements)
-                    print(
-                        f"{name}: {pages[name][0]:,.0f} pages, {cpu[name][0]:,.0f} us", flush=True
-                    )
+                    found.setdefault(call, []).append(measured(dsn, call, statements))
             if not options.only:
                 admin = make_conninfo(running.superuser_dsn, dbname=large_stock.name_of(rows))
-                done = clean_up_day(dsn, admin, running.pid)
-                facts |= {f"{rows:,} rows, clean-up, {what}": value for what, value in done.items()}
-    keep(
-        Record("large", "Pages against the stock", "pages", pages, facts=facts),
-        Record("large-cpu", "CPU of PostgreSQL against the stock", "us", cpu),
-    )
+                report(rows, clean_up_day(dsn, admin, running.pid))
+    print(table(options.rows, found))
+
+
+def report(rows: int, facts: Mapping[str, Any]) -> None:
+    print(f"\n{rows:,} notifications")
+    for what, value in facts.items():
+        print(f"  {what}: {value}", flush=True)
+
+
+def table(rows: Sequence[int], found: Mapping[str, Sequence[tuple[float, float]]]) -> str:
+    """Returns pages and CPU of each call with each size, and the ratio of the last size to the first."""
+    heads = [f"pages, {each:,}" for each in rows] + [f"us, {each:,}" for each in rows]
+    lines = [" " * 32 + "".join(f"{head:>20}" for head in [*heads, "pages", "us"])]
+    for call, costs in found.items():
+        pages, cpu = zip(*costs, strict=True)
+        ratios = [f"{each[-1] / max(each[0], 1):.2f}x" for each in (pages, cpu)]
+        values = [f"{value:,.0f}" for value in (*pages, *cpu)]
+        lines.append(f"{call:<32}" + "".join(f"{text:>20}" for text in [*values, *ratios]))
+    return "\n".join(lines)
 
 
 def sizes(dsn: str) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def sizes(dsn: str) -> dict[str, Any]:
     }
 
 
-def measured(dsn: str, call: str, make: Make) -> tuple[list[float], list[float]]:
+def measured(dsn: str, call: str, make: Make) -> tuple[float, float]:
     """Returns the pages of a call, and the microseconds of CPU of one; all are rolled back."""
     with psycopg.connect(dsn) as app:
         if call.startswith(LEADER):
@@ -101,7 +108,7 @@ def measured(dsn: str, call: str, make: Make) -> tuple[list[float], list[float]]
             total += spent(app)[0] - before
             app.rollback()
             times += 1
-        return [float(statistics.median(found))], [1e6 * total / times]
+        return statistics.median(found), 1e6 * total / times
 
 
 def once_all(app: Db, make: Make) -> int:

@@ -43,7 +43,7 @@ select
     jsonb_build_object('thread', i % 1000),
     case when i % 3 = 0 then 'p' || i % k.people end,
     'role:app',
-    case when i % 5 < 3 then 'forum.thread:' || i % (k.events / 25) end,
+    case when i % 5 < 3 then 'forum.thread:' || abs(hashint4(i)) % (k.events / 25) end,
     case when i % 200 = 1 and i > k.events / 10 then 'guest' || i || '@example.org' end,
     e.at,
     e.at,

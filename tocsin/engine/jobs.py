@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -220,10 +221,11 @@ async def cleanup_old_notifications(timestamp: int) -> None:
     """Deletes what is past its retention, and jobs that failed that long ago."""
     engine = app.running_engine
     now = datetime.fromtimestamp(timestamp, UTC)
+    started = time.monotonic()
     removed = await clean_up(engine.database, now=now, retention=engine.retention)
     hours = 24 * engine.retention.days
     await app.job_manager.delete_old_jobs(nb_hours=hours, include_failed=True)
-    log.info("cleaned up", notifications=removed)
+    log.info("cleaned up", notifications=removed, seconds=round(time.monotonic() - started, 1))
 
 
 async def run_worker(channels: Collection[Channel] = ()) -> None:
