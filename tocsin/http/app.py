@@ -46,6 +46,7 @@ from tocsin.http.middleware import (
     QuickCount,
     RateLimiting,
     SecurityHeaders,
+    StoppedRequests,
 )
 from tocsin.http.observability import AccessLog, Metrics, RequestSummary, metrics_without_token
 from tocsin.http.offload import Offload
@@ -167,6 +168,7 @@ def _around(
         public_url=url,
         origins=settings.allowed_origins,
     )
+    yield StoppedRequests
 
 
 def _paths_of_people(app: Litestar) -> Iterator[str]:

@@ -5,8 +5,10 @@ Rate limits are how many requests a person, an API key or an address may send to
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -115,6 +117,41 @@ def _readable_by(origin: bytes) -> Headers:
 def _resource(path: str) -> str:
     """Returns the resource, such as `api/notifications`: all of its calls are for people, or all are for apps."""
     return "/".join(path.split("/", 3)[1:3])
+
+
+_STOPPING = msgspec.json.encode(
+    ProblemDetails(
+        "Service Unavailable",
+        503,
+        "The service stopped before the response was ready. Try again in a few seconds.",
+    )
+)
+_STOPPING_HEADERS = [
+    (b"content-type", PROBLEM.encode()),
+    (b"content-length", str(len(_STOPPING)).encode()),
+    (b"cache-control", b"no-store"),
+    (b"retry-after", b"5"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class StoppedRequests:
+    """Around the app: a request that the server ends, since it stops, gets a response, and no traceback in the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if scope["type"] != ScopeType.HTTP:
+                raise
+            with suppress(RuntimeError):  # the response had begun
+                await send(
+                    {"type": "http.response.start", "status": 503, "headers": _STOPPING_HEADERS}
+                )
+                await send({"type": "http.response.body", "body": _STOPPING, "more_body": False})
 
 
 _MISDIRECTED = msgspec.json.encode(
