@@ -315,7 +315,7 @@ CALLS: dict[str, Make] = {
     "why, a person": of(None, "select * from tocsin.why(%(who)s)"),
     "operations: overview": overview,
     "operations: failed": dead,
-    "operations: metrics": named("health", "unsettled"),
+    "operations: metrics": named("health", "unsettled", most=100_000),
     "operations: a person": lambda app: [
         (
             load("operations")["notifications_of_person"],

@@ -203,9 +203,9 @@ KEPT = f"(read_at is null and archived_at is null and in_inbox) or {OVER} >= %(b
 
 
 def oldest(admin: Db) -> tuple[int, datetime, datetime]:
-    """Returns the number of the oldest partition, and its bounds."""
+    """Returns the number of the oldest partition of a whole week, and its bounds."""
     row = admin.execute(
-        "select max(substring(c.relname from '_(\\d+)$')::integer) from pg_class c"
+        "select max(substring(c.relname from '_(\\d+)$')::integer) - 1 from pg_class c"
         " where c.relnamespace = 'parted'::regnamespace and c.relname ~ '^notification_\\d+$'"
     ).fetchone()
     assert row is not None

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
-from tests.support.pages_read import pages_read_once
+from tests.support.pages_read import pages_read, pages_read_once
 from tocsin.sql import load
 
 CLAIM = re.sub(r"%\((\w+)\)s", r"%(\1)s", load("delivery")["claim"])
@@ -78,3 +78,18 @@ def test_a_backlog_costs_the_next_claim_nothing(db: Db) -> None:
     many = cost_of_the_next(db)
     # a hundred times as many are due: half as much again is by where the rows happen to be
     assert all(after <= 1.5 * before for before, after in zip(few, many, strict=True)), (few, many)
+
+
+def test_metrics_count_a_backlog_up_to_a_limit(db: Db) -> None:
+    for statement in STOCK.strip().removesuffix(";").split(";\n"):
+        db.execute(statement.encode())
+    db.execute(DUE, (1, 10))
+    db.execute(
+        "update tocsin.delivery set due_at = now() - interval '1 hour' where delivery_id % 1000 = 7"
+    )
+    db.execute("vacuum (analyze) tocsin.delivery")
+    counted = load("health")["unsettled"].replace("%(most)s", "100")
+    assert pages_read(db, counted) < 300  # 10,000 are due, in 700 pages
+    (row,) = db.execute(counted.encode()).fetchall()
+    assert row[:3] == ("email", "deferred", 100)
+    assert 3600 <= row[3] < 7200

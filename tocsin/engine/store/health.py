@@ -22,6 +22,7 @@ _SQL = load("health")
 _IS_SUPERUSER = load("role")["is_superuser"]
 _AGAIN = 0.25  # seconds
 _HOLDS_FOR = 0.3  # seconds
+_COUNTED = 100_000  # due deliveries of a channel: metrics are read every few seconds
 _READY_WITHIN = 1.0  # seconds
 # Seconds after which some process leads, also where the one before hangs.
 _ELECTED_WITHIN = 20.0
@@ -254,5 +255,5 @@ def _may_come(reason: str) -> bool:
 
 
 async def unsettled(database: Database) -> list[Unsettled]:
-    """Returns how many deliveries are not in a final state."""
-    return await database.rows(Unsettled, _SQL["unsettled"])
+    """Returns how many deliveries are not in a final state, counted up to a limit."""
+    return await database.rows(Unsettled, _SQL["unsettled"], most=_COUNTED)

@@ -31,39 +31,57 @@ select
 from tocsin.blocking_sessions() s;
 
 -- name: unsettled
--- Deliveries that are not in a final state, by channel and state, and by how many seconds the latest of them is late.
+-- Deliveries that are not in a final state, by channel and state, and by how many seconds the latest of them is late. Of each channel
+-- the first :most that are due are counted, and as many in event queues.
 select
-    s.channel,
+    c.channel,
     s.state::text as state,
     count(*) as n,
     coalesce(max(extract(epoch from clock_timestamp() - s.due_at)), 0)::float8 as late
-from (
-    select
-        d.channel,
-        d.state,
-        -- a due time in the future, of a retry, is not late
-        case when d.due_at < clock_timestamp() then d.due_at end as due_at
-    from tocsin.delivery d
-    where d.due_at is not null
+from tocsin.channel c
+cross join lateral (
+    (
+        select
+            d.state,
+            -- a due time in the future, of a retry, is not late
+            case when d.due_at < clock_timestamp() then d.due_at end as due_at
+        from tocsin.delivery d
+        where d.channel = c.channel
+            and d.due_at is not null
+        order by d.due_at
+        limit :most
+    )
     union all
     -- in a lease
     select
-        d.channel,
         d.state,
         null
     from tocsin.lease l
     cross join lateral unnest(l.delivery_ids) u (delivery_id)
     join tocsin.delivery d using (delivery_id)
-    where tocsin.is_held(d, l.claim)
+    where l.channel = c.channel
+        and tocsin.is_held(d, l.claim)
     union all
-    select
-        d.channel,
-        d.state,
-        d.created_at
-    from tocsin.event_queue l
-    join tocsin.delivery d using (event_id, channel)
-    where d.delivery_id > l.dispatched_up_to
-        and d.state = 'queued'
-        and d.due_at is null
+    (
+        select
+            d.state,
+            d.created_at
+        from tocsin.event_queue l
+        cross join lateral (
+            -- an event queue is emptied from its start: what waits is at its end
+            select q.delivery_id, q.state, q.due_at, q.created_at
+            from tocsin.delivery q
+            where q.event_id = l.event_id
+                and q.channel = l.channel
+            order by q.delivery_id desc
+            limit :most
+        ) d
+        where l.channel = c.channel
+            and d.delivery_id > l.dispatched_up_to
+            and d.state = 'queued'
+            and d.due_at is null
+        limit :most
+    )
 ) s
-group by s.channel, s.state;
+where c.task is not null
+group by c.channel, s.state;
