@@ -26,6 +26,8 @@ NAMES = {
     "count": "an unread count",
     "list": "a page of the inbox",
     "mark read": "marking one as read",
+    "further serve": "each further `serve`, a change (at 40 / 250)",
+    "further worker": "each further `worker`, a mail or push (at 40 / 250)",
     "vacuum": "vacuum, a notification",
     "clean-up": "removing a notification",
 }
@@ -72,12 +74,6 @@ def operations(model: Model) -> str:
         (label, *(cell(model, name, group) for group in COLUMNS), cell(model, name, WAL))
         for name, label in NAMES.items()
     ]
-    for label, cost in (
-        ("each further `serve`, a change (40, 250)", model.further_serve),
-        ("each further `worker`, a mail or push (40, 250)", model.further_worker),
-    ):
-        only = Model({label: cost})
-        rows.append((label, *(cell(only, label, group) for group in (*COLUMNS, WAL))))
     return grid(("", *COLUMNS.values(), "WAL, bytes"), rows)
 
 
@@ -175,7 +171,7 @@ def example(
     return {
         "events a second in the busiest hour": f"{peak:,.1f}",
         "open streams": f"{streams:,}",
-        "`serve`, at 5,000 streams": f"{load.serves}",
+        "`serve`, at 5,000 streams each": f"{load.serves}",
         "`worker`": f"{load.workers}",
         "processors of PostgreSQL, half used": cores(used["postgres"] + used["walsender"]),
         "processors of all `serve`, half used": cores(used["serve"]),
@@ -183,7 +179,7 @@ def example(
         "processors of a standby, half used": cores(used["standby"]),
         "WAL a day without full-page images": f"{predict(model, daily)[WAL] / 1e9:,.1f} GB",
         "disk for 90 days": f"{90 * events * stored / 1e9:,.0f} GB",
-        "the clean-up, each day": f"{removal / 60:,.1f} min of one processor",
+        "the clean-up, each day": f"{max(0.1, removal / 60):,.1f} min of one processor",
     }
 
 
@@ -240,7 +236,7 @@ def limits(model: Model) -> str:
         },
     }
     rows = [
-        (name, *(f"{most(each, kind, 4):,.0f}" for each in (4, 16, 64)))
+        (name, *(f"{float(f'{most(each, kind, 4):.2g}'):,.0f}" for each in (4, 16, 64)))
         for name, kind in kinds.items()
     ]
     return grid(("events a second", "4 processors", "16", "64"), rows)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
 GROUPS = ("postgres", "walsender", "standby", "serve", "worker")
 WAL = "wal"
 RATES = (5.0, 40.0, 250.0)  # operations a second at which they are measured
-NOTIFY, MAIL, PUSH = "notify", "mail", "push"
-PACED = (NOTIFY, MAIL, PUSH, "stream")  # each of them consists of a notify(), and what is added
-PLAIN = ("count", "list", "mark read", "vacuum", "clean-up")
+NOTIFY, MAIL, PUSH, STREAM, READ = "notify", "mail", "push", "stream", "mark read"
+PACED = (NOTIFY, MAIL, PUSH, STREAM, READ)
+WITH_NOTIFY = (MAIL, PUSH, STREAM)  # each of them is measured with the notify() that it needs
+FURTHER_SERVE = "further serve"  # of each change of a badge
+FURTHER_WORKER = "further worker"  # of each mail or push that is no part of a fan-out
+PLAIN = ("count", "list", "vacuum", "clean-up")
 Costs = dict[str, float]  # microseconds in each of GROUPS, and bytes of WAL
 Parts = Mapping[str, Mapping[str, float]]
 
@@ -56,40 +59,45 @@ class Model(Struct):
     """The coefficients."""
 
     costs: dict[str, Cost] = field(default_factory=dict)
-    further_serve: Cost = field(default_factory=lambda: always({}))  # of each change of a badge
-    further_worker: Cost = field(default_factory=lambda: always({}))  # of each single delivery
     idle: dict[str, Costs] = field(default_factory=dict)  # a second: leader, serve, worker, stream
 
 
 def fit(rounds: Iterable[Parts]) -> Model:
-    """Returns the coefficients, from the medians of all rounds."""
-    parts = medians(rounds)
-    model = Model()
+    """Returns the coefficients: of each the median of all rounds. Noise is not below nothing."""
+    each = [_of_round(parts) for parts in rounds]
+
+    def cost(name: str) -> Cost:
+        rates = each[0].costs[name].by_rate
+        return Cost(
+            {rate: _median([one.costs[name].by_rate[rate] for one in each]) for rate in rates}
+        )
+
+    return Model(
+        {name: cost(name) for name in each[0].costs},
+        {name: _median([one.idle[name] for one in each]) for name in each[0].idle},
+    )
+
+
+def _of_round(parts: Parts) -> Model:
+    """Returns the coefficients of one round: differences of what was measured within minutes."""
+    costs = {name: always(parts[name]) for name in PLAIN}
     for name in PACED:
-        base = "" if name == NOTIFY else NOTIFY
-        model.costs[name] = Cost({rate: _less(parts, name, base, rate) for rate in RATES})
-    for name in PLAIN:
-        model.costs[name] = always(parts[name])
+        base = NOTIFY if name in WITH_NOTIFY else ""
+        costs[name] = Cost({rate: _less(parts, name, base, rate) for rate in RATES})
     fan_out, with_mail = parts["fan-out"], parts["fan-out with mail"]
     people = parts["people of a fan-out"]["count"]
-    one = model.costs[NOTIFY].at(parts["fan-out"]["rate"])
-    model.costs["further person"] = always(times(plus(fan_out, one, -1), 1 / (people - 1)))
-    model.costs["mail of a fan-out"] = always(times(plus(with_mail, fan_out, -1), 1 / people))
-    model.further_serve = _further(parts, NOTIFY, "serves")
-    model.further_worker = _further(parts, MAIL, "workers")
-    model.idle = _idle(parts)
-    return model
+    one = costs[NOTIFY].at(fan_out["rate"])
+    costs["further person"] = always(times(plus(fan_out, one, -1), 1 / (people - 1)))
+    costs["mail of a fan-out"] = always(times(plus(with_mail, fan_out, -1), 1 / people))
+    costs[FURTHER_SERVE] = _further(parts, NOTIFY, "serves")
+    costs[FURTHER_WORKER] = _further(parts, MAIL, "workers")
+    return Model(costs, _idle(parts))
 
 
-def medians(rounds: Iterable[Parts]) -> dict[str, Costs]:
-    """Returns the median of each number."""
-    each = list(rounds)
+def _median(costs: Sequence[Costs]) -> Costs:
+    names = (*GROUPS, WAL)
     return {
-        part: {
-            name: statistics.median(parts[part].get(name, 0.0) for parts in each)
-            for name in each[0][part]
-        }
-        for part in each[0]
+        name: max(0.0, statistics.median(one.get(name, 0.0) for one in costs)) for name in names
     }
 
 
@@ -97,16 +105,16 @@ def predict(model: Model, load: Load) -> Costs:
     """Returns the CPU time in microseconds of each group, and the bytes of WAL."""
     total: Costs = dict.fromkeys((*GROUPS, WAL), 0.0)
     operations = load.operations
-    changes = operations.get(NOTIFY, 0) + operations.get("mark read", 0)
+    changes = operations.get(NOTIFY, 0) + operations.get(READ, 0)
     messages = operations.get(MAIL, 0) + operations.get(PUSH, 0)
     # the leader's looks are about all changes, and its rounds and the jobs' loop about all messages
-    together = {NOTIFY: changes, MAIL: messages, PUSH: messages}
+    together = {NOTIFY: changes, READ: changes, MAIL: messages, PUSH: messages}
     for name, count in operations.items():
         rate = together.get(name, count) / load.seconds
         total = plus(total, model.costs[name].at(rate), count)
     for cost, count, more in (
-        (model.further_serve, changes, load.serves - 1),
-        (model.further_worker, messages, load.workers - 1),
+        (model.costs[FURTHER_SERVE], changes, load.serves - 1),
+        (model.costs[FURTHER_WORKER], messages, load.workers - 1),
     ):
         total = plus(total, cost.at(count / load.seconds), count * more)
     processes = {"serve": load.serves, "worker": load.workers, "stream": load.streams, "leader": 1}
@@ -115,7 +123,7 @@ def predict(model: Model, load: Load) -> Costs:
     return total
 
 
-def plus(one: Costs, other: Mapping[str, float], factor: float = 1.0) -> Costs:
+def plus(one: Mapping[str, float], other: Mapping[str, float], factor: float = 1.0) -> Costs:
     """Returns one + factor * other."""
     names = (*GROUPS, WAL)
     return {name: one.get(name, 0.0) + factor * other.get(name, 0.0) for name in names}
@@ -125,38 +133,28 @@ def times(one: Mapping[str, float], factor: float) -> Costs:
     return plus({}, one, factor)
 
 
-def _less(parts: Mapping[str, Costs], name: str, base: str, rate: float) -> Costs:
-    """Returns what an operation costs at a rate, without what `base` costs; noise is not below nothing."""
+def _less(parts: Parts, name: str, base: str, rate: float) -> Costs:
+    """Returns what an operation costs at a rate, without what `base` costs."""
     cost = parts[f"{name}, {rate:.0f}/s"]
-    less = plus(cost, parts[f"{base}, {rate:.0f}/s"], -1) if base else plus({}, cost)
-    return {group: max(0.0, value) for group, value in less.items()}
+    return plus(cost, parts[f"{base}, {rate:.0f}/s"], -1) if base else plus({}, cost)
 
 
-def _further(parts: Mapping[str, Costs], name: str, kind: str) -> Cost:
+def _further(parts: Parts, name: str, kind: str) -> Cost:
     """Returns what each of two further processes of a kind adds to the operation."""
 
     def more(rate: float) -> Costs:
         usual = f"{name}, {rate:.0f}/s"
-        both = plus(parts[f"{usual}, more {kind}"], parts[usual], -1)
-        return {group: max(0.0, value) / 2 for group, value in both.items()}
+        return times(plus(parts[f"{usual}, more {kind}"], parts[usual], -1), 1 / 2)
 
     return Cost({rate: more(rate) for rate in RATES[1:]})
 
 
-def _idle(parts: Mapping[str, Costs]) -> dict[str, Costs]:
-    """Returns what a second without load costs; noise is not below nothing."""
-
-    def positive(costs: Costs) -> Costs:
-        return {group: max(0.0, value) for group, value in costs.items()}
-
-    one = parts["idle"]
-    serve = positive(times(plus(parts["idle, more serves"], one, -1), 1 / 2))
-    worker = positive(times(plus(parts["idle, more workers"], one, -1), 1 / 2))
+def _idle(parts: Parts) -> dict[str, Costs]:
+    """Returns what a second without load costs."""
+    one = plus({}, parts["idle"])
+    serve = times(plus(parts["idle, more serves"], one, -1), 1 / 2)
+    worker = times(plus(parts["idle, more workers"], one, -1), 1 / 2)
     streams = parts["streams"]["count"]
-    stream = positive(times(plus(parts["idle, streams"], one, -1), 1 / streams))
-    return {
-        "serve": serve,
-        "worker": worker,
-        "stream": stream,
-        "leader": positive(plus(plus(one, serve, -1), worker, -1)),
-    }
+    stream = times(plus(parts["idle, streams"], one, -1), 1 / streams)
+    leader = plus(plus(one, serve, -1), worker, -1)
+    return {"leader": leader, "serve": serve, "worker": worker, "stream": stream}

@@ -33,7 +33,7 @@ def measured(scaling: Any) -> dict[str, dict[str, float]]:
         parts[f"notify, {rate:.0f}/s"] = costs(notify(rate))
         parts[f"notify, {rate:.0f}/s, more serves"] = costs(notify(rate) + 2 * 30)
         parts[f"mail, {rate:.0f}/s, more workers"] = costs(notify(rate) + 100, 40)
-        for name in ("mail", "push", "stream"):
+        for name in (*scaling.WITH_NOTIFY, "mark read"):
             parts[f"{name}, {rate:.0f}/s"] = costs(notify(rate) + 100)
     parts["fan-out"] = costs(notify(2) + 199 * 60) | {"rate": 2.0}
     parts["fan-out with mail"] = costs(notify(2) + 199 * 60 + 200 * 90)
