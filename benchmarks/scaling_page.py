@@ -31,6 +31,15 @@ NAMES = {
     "vacuum": "vacuum, a notification",
     "clean-up": "removing a notification",
 }
+INBOX: dict[str, float] = {"notify": 1, "vacuum": 1}
+MESSAGES = INBOX | {"mail": 0.3, "push": 0.2}
+# what an event consists of, for the table of limits
+KINDS = {
+    "inbox only": INBOX,
+    "a third by mail, a fifth by push": MESSAGES,
+    "the same, with streams and readers": MESSAGES
+    | {"stream": 0.1, "count": 1, "list": 0.3, "mark read": 0.5},
+}
 PROCESSES = {
     "leader": "the leader, whichever process it is",
     "serve": "a `tocsin serve`",
@@ -204,42 +213,24 @@ def cores(microseconds: float) -> str:
 
 
 def limits(model: Model) -> str:
-    """Returns how many events a second PostgreSQL's processors have time for, by the model."""
-
-    def most(processors: int, kinds: Mapping[str, float], serves: int) -> float:
-        low, high = 1.0, 1e7
-        for _ in range(60):
-            rate = (low + high) / 2
-            work = {name: share * rate for name, share in kinds.items()}
-            used = predict(model, Load(1.0, work, serves=serves, workers=2))
-            enough = used["postgres"] + used["walsender"] < processors * HALF * 1e6
-            low, high = (rate, high) if enough else (low, rate)
-        return low
-
-    kinds: dict[str, Mapping[str, float]] = {
-        "inbox only": {"notify": 1, "vacuum": 1},
-        "a third by mail, a fifth by push": {
-            "notify": 1,
-            "mail": 0.3,
-            "push": 0.2,
-            "vacuum": 1,
-        },
-        "the same, with streams and readers": {
-            "notify": 1,
-            "mail": 0.3,
-            "push": 0.2,
-            "vacuum": 1,
-            "stream": 0.1,
-            "count": 1,
-            "list": 0.3,
-            "mark read": 0.5,
-        },
-    }
+    """Returns how many events a second the processors of PostgreSQL have time for, by the formula."""
     rows = [
-        (name, *(f"{float(f'{most(each, kind, 4):.2g}'):,.0f}" for each in (4, 16, 64)))
-        for name, kind in kinds.items()
+        (name, *(f"{float(f'{most(model, kind, each):.2g}'):,.0f}" for each in (4, 16, 64)))
+        for name, kind in KINDS.items()
     ]
     return grid(("events a second", "4 processors", "16", "64"), rows)
+
+
+def most(model: Model, kind: Mapping[str, float], processors: int) -> float:
+    """Returns the rate at which half of the processors is used, with four `serve` and two `worker`."""
+    low, high = 1.0, 1e7
+    for _ in range(60):
+        rate = (low + high) / 2
+        work = {name: share * rate for name, share in kind.items()}
+        used = predict(model, Load(1.0, work, serves=4, workers=2))
+        enough = used["postgres"] + used["walsender"] < processors * HALF * 1e6
+        low, high = (rate, high) if enough else (low, rate)
+    return low
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
