@@ -69,7 +69,7 @@ def table(rows: Sequence[int], found: Mapping[str, Sequence[tuple[float, float]]
     lines = [" " * 32 + "".join(f"{head:>20}" for head in [*heads, "pages", "us"])]
     for call, costs in found.items():
         pages, cpu = zip(*costs, strict=True)
-        ratios = [f"{each[-1] / max(each[0], 1):.2f}x" for each in (pages, cpu)]
+        ratios = [f"{each[-1] / each[0]:.2f}x" if each[0] else "" for each in (pages, cpu)]
         values = [f"{value:,.0f}" for value in (*pages, *cpu)]
         lines.append(f"{call:<32}" + "".join(f"{text:>20}" for text in [*values, *ratios]))
     return "\n".join(lines)
@@ -275,12 +275,12 @@ def settle(app: Db) -> list[Statement]:
 
 
 def lost(app: Db) -> list[Statement]:
-    """All pages of deliveries of which one may be lost."""
+    """All pages of deliveries of which one may be lost; larger pages than the product reads."""
     queries, now = load("installation"), datetime.now(UTC)
     row = app.execute(queries["first_maybe_lost"].encode(), {"now": now}).fetchone()
     pages: list[Statement] = [(queries["first_maybe_lost"], {"now": now})]
     while row and row[0] is not None:
-        pages.append((queries["requeue_lost"], {"after": row[0], "now": now, "limit": 10_000}))
+        pages.append((queries["requeue_lost"], {"after": row[0], "now": now, "limit": 100_000}))
         row = app.execute(pages[-1][0].encode(), pages[-1][1]).fetchone()
     return pages
 
