@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -113,6 +114,22 @@ async def test_a_leader_stops_while_its_statement_hangs(
             proxy.freeze()
         assert await service.stop() < STOPS_WITHIN
     assert service.process.returncode == 0
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("command", ["serve", "worker"])
+async def test_a_service_stops_while_a_statement_of_its_start_hangs(
+    proxy: Proxy, db: Db, dsn: str, tmp_path: Path, command: str, how: signal.Signals
+) -> None:
+    chosen = settings(proxy, tmp_path)
+    with locked(dsn, "tocsin.migration"):
+        async with running(
+            command, log=tmp_path / "log", settings=chosen, as_owner=True
+        ) as started:
+            await until(lambda: db.execute(WAITING, ("",)).fetchone() == (True,))
+            proxy.freeze()
+            started.process.send_signal(how)
+            await asyncio.wait_for(started.process.wait(), STOPS_WITHIN)
 
 
 @pytest.mark.parametrize("table", ["tocsin.delivery", "tocsin.attempt"])

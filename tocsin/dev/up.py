@@ -9,15 +9,13 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from importlib.resources import files
 from io import FileIO
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -34,6 +32,7 @@ from tocsin.dev.supervisor import (
     wait_for_make_end,
 )
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
+from tocsin.engine.threads import in_thread
 from tocsin.settings import Settings, read_settings
 from tocsin.settings.keys import new_vapid_key
 from tocsin.settings.running_instance import (
@@ -92,9 +91,6 @@ WATCH_SECONDS = 0.5
 VAPID_KEY = "vapid.key"  # in the data directory
 _WEB_PUSH = ("TOCSIN_VAPID_KEY", "TOCSIN_VAPID_SUBJECT", "TOCSIN_ALLOW_PRIVATE_ENDPOINTS")
 RESTART_SECONDS = 3.0
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Environment:
@@ -265,21 +261,6 @@ class Environment:
             except PostgresError as error:
                 self._report(str(error))
                 await asyncio.sleep(RESTART_SECONDS)
-
-
-def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-    """Runs a call as asyncio.to_thread does; one that hangs does not keep the process from ending."""
-    future: Future[T] = Future()
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # noqa: BLE001 - raised where the future is awaited
-            future.set_exception(error)
-
-    Thread(target=run, daemon=True).start()
-    return asyncio.wrap_future(future)
 
 
 def _is_ready(settings: Settings) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import time
 from collections import deque
@@ -36,6 +35,7 @@ from tocsin.engine.model import (
     Sent,
     Unsent,
 )
+from tocsin.engine.threads import in_thread
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
@@ -139,7 +139,7 @@ class ChatActor(HttpActor):
         wait = self._pacing.wait(delivery_id, url, (_APPRISE_LIMIT,), account=APPRISE)
         if wait:
             return SendResult(Unsent("paced", wait))
-        reason = await asyncio.to_thread(apprise_fault, url, allow_loopback=self.allow_loopback)
+        reason = await in_thread(apprise_fault, url, allow_loopback=self.allow_loopback)
         if reason is not None:
             return SendResult(Rejected(f"apprise_{reason.removeprefix('apprise_')}"))
         if not envelope.begin():
@@ -292,7 +292,7 @@ def apprise_fault(url: str, *, allow_loopback: bool) -> str | None:
 async def send_by_apprise(url: str, text: ChatText) -> Outcome:
     """Sends one message in a thread, and returns what Apprise states about it."""
     try:
-        accepted = await asyncio.to_thread(_notify, url, text)
+        accepted = await in_thread(_notify, url, text)
     except Exception as error:  # noqa: BLE001 - one of a hundred plugins
         log.warning("apprise failed", **describe(error))
         return Deferred("apprise_failed")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 import ssl
@@ -21,6 +20,7 @@ from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
+from tocsin.engine.threads import in_thread
 from tocsin.settings.addresses import TAG_PLACE, SmtpServer
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -189,6 +189,6 @@ class EmailActor(Actor[SmtpSession]):
     async def _own_name(self) -> str:
         """Returns the name for EHLO, that of this host; looks it up once."""
         if self._local_hostname is None:
-            name = await asyncio.to_thread(socket.getfqdn)
+            name = await in_thread(socket.getfqdn)
             self._local_hostname = name if _HOST_NAME.fullmatch(name) else "localhost"
         return self._local_hostname

@@ -15,6 +15,7 @@ from msgspec import Struct
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import connect, find_fault, probe
 from tocsin.engine.store.database import Database, Queries
+from tocsin.engine.threads import in_thread
 from tocsin.sql import load
 from tocsin.sql.install import State, state
 
@@ -162,7 +163,7 @@ async def check_start(dsn: str, pooler: str | None = None, *, wait: float) -> No
 
 async def _check_start(dsn: str, deadline: float) -> None:
     try:
-        if fault := await asyncio.to_thread(find_fault, dsn):
+        if fault := await in_thread(find_fault, dsn):
             raise NotReady(fault)
         await _check_version(dsn, deadline)
         async with await psycopg.AsyncConnection.connect(dsn, connect_timeout=5) as connection:
@@ -185,7 +186,7 @@ async def _check_start(dsn: str, deadline: float) -> None:
 async def _check_version(dsn: str, deadline: float) -> None:
     """Raises NotReady where the schema is older than this version by the deadline, or too new to work on."""
     waiting = False
-    while (found := await asyncio.to_thread(_read_state, dsn)) == "behind":
+    while (found := await in_thread(_read_state, dsn)) == "behind":
         if time.monotonic() >= deadline:
             raise NotReady(_BEHIND)
         if not waiting:
