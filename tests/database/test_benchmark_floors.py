@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.support.services import LONGEST
+
 ROOT = Path(__file__).parent.parent.parent
 Db = psycopg.Connection[Any]
 ROWS = """
@@ -86,6 +88,8 @@ def test_notify_without_the_signal_sends_none_and_stores_the_same(bench: Db, dsn
         silent = stored(bench, f"bench.{CALL}")
         assert list(listener.notifies(timeout=0.2)) == []
         usual = stored(bench, f"tocsin.{CALL}")
-        assert [each.payload for each in listener.notifies(timeout=5, stop_after=1)] == ['["p1"]']
+        assert [each.payload for each in listener.notifies(timeout=LONGEST, stop_after=1)] == [
+            '["p1"]'
+        ]
 
     assert silent == usual

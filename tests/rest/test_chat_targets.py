@@ -216,7 +216,9 @@ async def test_what_is_too_much_for_now_waits_in_the_ledger_for_its_turn(
     ).fetchall()
     assert [attempts for _, attempts in waits] == [0] * 4
     gaps = [after - before for (before, _), (after, _) in pairwise(waits)]
-    assert all(0.8 < gap < 1.2 for gap in gaps)
+    assert all(
+        0.5 < gap < 3 for gap in gaps
+    )  # a second, where no outcome was written later than the others
 
 
 async def test_no_url_of_a_target_is_in_the_log(

@@ -52,7 +52,7 @@ async def test_a_person_beyond_the_limit_is_refused_with_the_time_to_wait(app: L
         refused = await alice.get(LIST)
         assert refused.status_code == 429
         assert refused.headers["content-type"] == "application/problem+json"
-        assert 15 <= int(refused.headers["retry-after"]) <= 20
+        assert 1 <= int(refused.headers["retry-after"]) <= 20
         assert refused.headers["ratelimit-policy"] == '"reads";q=3;w=60'
         assert refused.headers["ratelimit"] == f'"reads";r=0;t={refused.headers["retry-after"]}'
         assert "3 requests in 60 seconds (the limit reads)" in refused.json()["detail"]
