@@ -5,28 +5,29 @@ full-page images, and the growth of the tables. Operations are made 5, 40 and 25
 together shares a part of the cost. Autovacuum is off; its work is measured as one `vacuum` at the end. The check is
 another load, of all operations at once, by two `serve` and three `worker`.
 
-All processes run on this machine, on loopback; mail server, APNs and FCM are local and always accept. `--add` keeps the
-rounds of earlier runs, `--check` only makes the check.
+All processes run on this machine, on loopback; mail server, APNs, FCM and Web Push are local and always accept. `--add`
+keeps the rounds of earlier runs, `--check` only makes the check.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from subprocess import Popen
+from subprocess import PIPE, Popen
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import psycopg
 from bench import cpu_limit, stage
 from bench.listening import leads
-from bench.paced_load import AT_ONCE, PacedLoad, finish, prepare
+from bench.paced_load import AT_ONCE, PEOPLE, PacedLoad, finish, prepare
 from bench.record import RESULTS, machine
 from bench.rounds import until
 from bench.scaling_model import (
@@ -48,11 +49,12 @@ from soak import far_ends
 from stream import OUR_PATH, Part, part
 
 from tocsin.dev.embedded_postgres import Postgres
+from tocsin.settings.keys import new_vapid_key
 
 SECONDS = dict(zip(RATES, (8.0, 4.0, 3.0), strict=True))
 IDLE_SECONDS = 4.0
 WARM_SECONDS = 3.0
-WARM = ("mail", "push", "stream", "fan-out with mail", "count", "list", "mark read")
+WARM = ("mail", "push", "web push", "stream", "fan-out with mail", "count", "list", "mark read")
 STREAMS = 200  # whose people are notified
 IDLE_STREAMS = 1_000
 CHECK_SECONDS = 40.0
@@ -144,13 +146,16 @@ class Bench:
     def __init__(self, stack: ExitStack, running: Postgres, dsn: str, standby_pid: int) -> None:
         self._dsn = dsn
         self._owner = stack.enter_context(psycopg.connect(dsn, autocommit=True))
-        prepare(self._owner)
         self._admin = stack.enter_context(
             psycopg.connect(running.superuser_dsn, autocommit=True, dbname="postgres")
         )
         self._admin.execute("create extension if not exists pg_walinspect")
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="tocsin-scaling-")))
-        self._settings = far_ends(stack, folder)
+        self._settings = far_ends(stack, folder) | {
+            "vapid_key": new_vapid_key(),
+            "allow_private_endpoints": "1",
+        }
+        prepare(self._owner, browsers(stack))
         self._fixed = {"postgres": running.pid, "standby": standby_pid}
         self._runner = stack.enter_context(asyncio.Runner())
         self._load = PacedLoad(dsn)
@@ -336,6 +341,18 @@ class Bench:
 
     def _open_streams(self, reader: Part, number: int) -> None:
         reader.ask(open=[0, number], port=self._serves[0].port, path=OUR_PATH, token=True)
+
+
+def browsers(stack: ExitStack) -> list[dict[str, Any]]:
+    """Starts a push service; returns a subscription for each person with a browser."""
+    command = [sys.executable, "-m", "bench.web_push_far_end", str(PEOPLE["w"])]
+    process = stack.enter_context(
+        Popen(command, cwd=Path(__file__).parent, stdin=PIPE, stdout=PIPE, text=True)
+    )
+    stack.callback(process.kill)
+    assert process.stdout is not None
+    made: list[dict[str, Any]] = json.loads(process.stdout.readline())
+    return made
 
 
 @contextmanager

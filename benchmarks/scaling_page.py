@@ -22,6 +22,7 @@ NAMES = {
     "mail": "a mail, rendered and sent",
     "mail of a fan-out": "a mail of a fan-out to 200",
     "push": "a push, by APNs or FCM",
+    "web push": "a push to a browser",
     "stream": "a change for a person with an open stream",
     "count": "an unread count",
     "list": "a page of the inbox",

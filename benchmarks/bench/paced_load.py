@@ -1,7 +1,7 @@
 """The calls of apps and people at a steady pace, with exponential gaps between them; counts what it did.
 
-People by the first letter of their id: `p` has an address, `a` an iPhone, `f` an Android phone, `s` follows the stream,
-and `r` has 40 unread notifications and reads them.
+People by the first letter of their id: `p` has an address, `a` an iPhone, `f` an Android phone, `w` a browser that
+accepts pushes, `s` follows the stream, and `r` has 40 unread notifications and reads them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from bench.caller import Caller
 from bench.rounds import until
 
-PEOPLE = {"p": 10_000, "a": 2_000, "f": 2_000, "s": 1_000, "r": 500}
+PEOPLE = {"p": 10_000, "a": 2_000, "f": 2_000, "w": 500, "s": 1_000, "r": 500}
 UNREAD = 40  # of each reader
 AT_ONCE = 200  # people of a fan-out
 _CONNECTIONS = 8
@@ -59,6 +61,10 @@ _SETUP = (
     """,
     "analyze",
 )
+_BROWSER = """
+    insert into tocsin.device (token, recipient_id, platform, provider, keys)
+    values (%s, %s, 'web', 'web_push', %s)
+"""
 _UNREAD = """
     select notification_id, recipient_id
     from tocsin.notification
@@ -75,10 +81,12 @@ LEFT = """
 Act = Callable[[], Awaitable[None]]
 
 
-def prepare(owner: psycopg.Connection) -> None:
-    """Creates people and event types, in a database without any."""
+def prepare(owner: psycopg.Connection, subscriptions: list[dict[str, Any]]) -> None:
+    """Creates people and event types, in a database without any; the subscriptions are those of the browsers."""
     for statement in _SETUP:
         owner.execute(statement.encode())
+    for number, each in enumerate(subscriptions, start=1):
+        owner.execute(_BROWSER, (each["endpoint"], f"w{number}", Jsonb(each["keys"])))
 
 
 def finish(owner: psycopg.Connection) -> None:
@@ -102,7 +110,7 @@ class PacedLoad:
         for _ in range(_CONNECTIONS):
             connection = await psycopg.AsyncConnection.connect(self._dsn, autocommit=True)
             self._connections.append(connection)
-            for event_type, kind in ((_PLAIN, "p"), (_MAIL, "p"), (_PUSH, "a"), (_PUSH, "f")):
+            for event_type, kind in ((_PLAIN, "p"), (_MAIL, "p"), (_PUSH, "a"), (_PUSH, "w")):
                 for people in ([_one(kind)], [_one(kind), _one(kind)]) * 6:  # until plans are kept
                     await connection.execute(_NOTIFY, (event_type, people, _BODY), prepare=True)
             self._free.put_nowait(connection)
@@ -146,6 +154,10 @@ class PacedLoad:
     async def call_push(self) -> None:
         """Notifies a person with one device, by APNs or FCM."""
         await self._notify(_PUSH, [_one(random.choice("af"))], "push")
+
+    async def call_web_push(self) -> None:
+        """Notifies a person with one browser."""
+        await self._notify(_PUSH, [_one("w")], "web push")
 
     async def call_stream(self) -> None:
         """Notifies a person who has a stream open."""

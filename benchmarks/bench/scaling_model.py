@@ -16,9 +16,10 @@ from msgspec import Struct, field
 GROUPS = ("postgres", "walsender", "standby", "serve", "worker")
 WAL = "wal"
 RATES = (5.0, 40.0, 250.0)  # operations a second at which they are measured
-NOTIFY, MAIL, PUSH, STREAM, READ = "notify", "mail", "push", "stream", "mark read"
-PACED = (NOTIFY, MAIL, PUSH, STREAM, READ)
-WITH_NOTIFY = (MAIL, PUSH, STREAM)  # each of them is measured with the notify() that it needs
+NOTIFY, MAIL, STREAM, READ = "notify", "mail", "stream", "mark read"
+MESSAGES = (MAIL, "push", "web push")
+PACED = (NOTIFY, *MESSAGES, STREAM, READ)
+WITH_NOTIFY = (*MESSAGES, STREAM)  # each of them is measured with the notify() that it needs
 FURTHER_SERVE = "further serve"  # of each change of a badge
 FURTHER_WORKER = "further worker"  # of each mail or push that is no part of a fan-out
 PLAIN = ("count", "list", "vacuum", "clean-up")
@@ -67,13 +68,11 @@ def fit(rounds: Iterable[Parts]) -> Model:
     each = [_of_round(parts) for parts in rounds]
 
     def cost(name: str) -> Cost:
-        rates = each[0].costs[name].by_rate
-        return Cost(
-            {rate: _median([one.costs[name].by_rate[rate] for one in each]) for rate in rates}
-        )
+        found = [one.costs[name].by_rate for one in each if name in one.costs]
+        return Cost({rate: _median([by_rate[rate] for by_rate in found]) for rate in found[0]})
 
     return Model(
-        {name: cost(name) for name in each[0].costs},
+        {name: cost(name) for name in dict.fromkeys(name for one in each for name in one.costs)},
         {name: _median([one.idle[name] for one in each]) for name in each[0].idle},
     )
 
@@ -81,7 +80,8 @@ def fit(rounds: Iterable[Parts]) -> Model:
 def _of_round(parts: Parts) -> Model:
     """Returns the coefficients of one round: differences of what was measured within minutes."""
     costs = {name: always(parts[name]) for name in PLAIN}
-    for name in PACED:
+    # a kept round of an earlier version may lack what was added since
+    for name in (name for name in PACED if f"{name}, {RATES[0]:.0f}/s" in parts):
         base = NOTIFY if name in WITH_NOTIFY else ""
         costs[name] = Cost({rate: _less(parts, name, base, rate) for rate in RATES})
     fan_out, with_mail = parts["fan-out"], parts["fan-out with mail"]
@@ -106,9 +106,9 @@ def predict(model: Model, load: Load) -> Costs:
     total: Costs = dict.fromkeys((*GROUPS, WAL), 0.0)
     operations = load.operations
     changes = operations.get(NOTIFY, 0) + operations.get(READ, 0)
-    messages = operations.get(MAIL, 0) + operations.get(PUSH, 0)
+    messages = sum(operations.get(name, 0) for name in MESSAGES)
     # the leader's looks are about all changes, and its rounds and the jobs' loop about all messages
-    together = {NOTIFY: changes, READ: changes, MAIL: messages, PUSH: messages}
+    together = {NOTIFY: changes, READ: changes} | dict.fromkeys(MESSAGES, messages)
     for name, count in operations.items():
         rate = together.get(name, count) / load.seconds
         total = plus(total, model.costs[name].at(rate), count)
