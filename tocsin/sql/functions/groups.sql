@@ -148,8 +148,9 @@ declare
     _zone text := tocsin.zone_of(_recipient_id);
     _grouped boolean := coalesce((select p.grouped from tocsin.inbox_preference p where p.recipient_id = _recipient_id), true);
     _single_types text[] := array(select t.event_type from tocsin.event_type t where not t.grouped);
-    _known text[] := '{}';
+    _known text[] := '{}'; -- groups of earlier steps
     _known_subjects text[] := '{}';
+    _new text[]; -- groups of this step
     _key text;
     _row record;
     _last_at timestamptz := case when _newer then 'infinity' else coalesce(_at, 'infinity') end;
@@ -169,6 +170,7 @@ declare
 begin
     loop
         _walked := 0;
+        _new := '{}';
         for _row in
             select
                 n.notification_id,
@@ -209,8 +211,8 @@ begin
                 _key := _row.event_type || '~' || _row.subject || coalesce('~' || _row.day, '');
                 _same := case when _key = _last_key then _same + 1 else 1 end;
                 _last_key := _key;
-                continue when _key = any (_known);
-                _known := _known || _key;
+                continue when _key = any (_new);
+                _new := _new || _key;
                 _known_subjects := _known_subjects || _row.subject;
                 continue when _at is not null and not _newer and exists (
                     select
@@ -224,10 +226,13 @@ begin
             exit when not _newer and cardinality(_ids) = _limit;
         end loop;
         exit when not _newer and cardinality(_ids) = _limit;
+        _known := _known || _new;
         if _walked = _step then
+            -- each step is planned with all known groups
+            _step := greatest(least(2 * _step, 500), _step);
             continue when _newer or _looked;
             _looked := true;
-            if 2 * _same >= _step and not _row.single and _row.day is null then
+            if 2 * _same >= _walked and not _row.single and _row.day is null then
                 _outside := tocsin.outside_of_group(_recipient_id, _row.event_type, _row.subject, 1000);
                 continue when _outside is not null;
             end if;
