@@ -14,7 +14,7 @@ Db = psycopg.Connection[Any]
 HEADS = (
     "select * from tocsin.group_heads('alice', null, null, null, null, null, {place}, false, 21)"
 )
-FACTS = "select * from tocsin.group_facts('alice', 'forum.new_reply', 's:1', null, null)"
+FACTS = "select * from tocsin.group_facts('alice', 'forum.new_reply', 's:1', null, 'UTC', null)"
 
 
 @pytest.fixture

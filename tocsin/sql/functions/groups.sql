@@ -122,6 +122,115 @@ begin
 end
 $$;
 
+-- The group of a notification: whether it is one of its own; the day of one that is read; its key.
+create or replace function tocsin.group_of(
+    _notification tocsin.notification,
+    _zone text,
+    _grouped boolean,
+    _single_types text[]
+) returns table (single boolean, day date, key text)
+language sql stable
+as $$
+    select
+        o.single,
+        o.day,
+        case
+            when o.single then _notification.notification_id::text
+            else _notification.event_type || '~' || _notification.subject || coalesce('~' || o.day, '')
+        end
+    from (
+        select
+            s.single,
+            case
+                when not s.single and _notification.read_at is not null
+                then (_notification.created_at at time zone _zone)::date
+            end as day
+        from (
+            select
+                not _grouped
+                or _notification.subject is null
+                or _notification.event_type = any (_single_types) as single
+        ) s
+    ) o
+$$;
+
+-- Whether a group has a member that is newer than a position, or is at it.
+create or replace function tocsin.has_newer_member(
+    _recipient_id text,
+    _event_type text,
+    _subject text,
+    _day date,
+    _zone text,
+    _as_of pg_snapshot,
+    _at timestamptz,
+    _id bigint
+) returns boolean
+language plpgsql stable
+as $$
+begin
+    return exists (
+        select
+        from tocsin.group_members(_recipient_id, _event_type, _subject, _day, _zone, _as_of) m
+        where (m.created_at, m.notification_id) >= (_at, _id)
+    );
+end
+$$;
+
+-- The newest notification of each group among these, but for known groups: the first _limit that are older than _last_at and
+-- _last_id. From a position on (_at, _id), a group is left out if it has a newer member.
+create or replace function tocsin.group_heads_among(
+    _ids bigint[],
+    _known text[],
+    _zone text,
+    _grouped boolean,
+    _single_types text[],
+    _recipient_id text,
+    _read boolean,
+    _event_type text,
+    _category text,
+    _subject text,
+    _as_of pg_snapshot,
+    _last_at timestamptz,
+    _last_id bigint,
+    _at timestamptz,
+    _id bigint,
+    _limit integer
+) returns table (notification_id bigint, day date, single boolean)
+language plpgsql stable rows 20
+as $$
+#variable_conflict use_column
+begin
+    return query
+        select g.notification_id, g.day, g.single
+        from (
+            select w.*
+            from (
+                select distinct on (k.key) n.notification_id, n.event_type, n.subject, n.created_at, k.day, k.single
+                from unnest(_ids) o (notification_id)
+                join tocsin.notification n using (notification_id)
+                cross join lateral tocsin.group_of(n, _zone, _grouped, _single_types) k
+                where n.in_inbox
+                    and n.archived_at is null
+                    and (n.created_at, n.notification_id) < (_last_at, _last_id)
+                    and (_read is null or (n.read_at is not null) = _read)
+                    and (_event_type is null or n.event_type = _event_type)
+                    and (_category is null or split_part(n.event_type, '.', 1) = _category)
+                    and (_subject is null or n.subject = _subject)
+                    and coalesce(pg_visible_in_snapshot(n.xid, _as_of), true)
+                    and k.key <> all (_known)
+                order by k.key, n.created_at desc, n.notification_id desc
+            ) w
+            order by w.created_at desc, w.notification_id desc
+            offset 0 -- so that newer members are looked for until the page is full
+        ) g
+        where _at is null
+            or g.single
+            or not tocsin.has_newer_member(_recipient_id, g.event_type, g.subject, g.day, _zone, _as_of, _at, _id)
+        order by g.created_at desc, g.notification_id desc
+        limit _limit;
+end
+$$;
+
 -- The newest notification of each group: the first _limit from a position on (_at, _id; null: of all), or with _newer the
 -- last _limit before it.
 --
@@ -145,9 +254,9 @@ language plpgsql stable rows 20
 as $$
 #variable_conflict use_column
 declare
-    _zone text := tocsin.zone_of(_recipient_id);
-    _grouped boolean := coalesce((select p.grouped from tocsin.inbox_preference p where p.recipient_id = _recipient_id), true);
-    _single_types text[] := array(select t.event_type from tocsin.event_type t where not t.grouped);
+    _zone text;
+    _grouped boolean;
+    _single_types text[];
     _known text[] := '{}'; -- groups of earlier steps
     _known_subjects text[] := '{}';
     _new text[]; -- groups of this step
@@ -159,7 +268,7 @@ declare
     _deep record; -- the row 300 further down
     _until_at timestamptz := '-infinity'; -- its place; the end of the inbox without one
     _until_id bigint := 0;
-    _outside bigint[]; -- all that is outside of its group; null: all rows are walked
+    _outside bigint[]; -- all that is outside of a large group; null: all rows are walked
     _ids bigint[] := '{}';
     _days date[] := '{}';
     _singles boolean[] := '{}';
@@ -168,6 +277,16 @@ declare
     _same integer := 0; -- rows of the first step in the group of its last row
     _step integer := case when _newer then 200 else _limit end; -- rows of one statement
 begin
+    if coalesce(_read::text, _event_type, _category, _subject) is not null then
+        -- a filter may have a better index
+        perform set_config(n.name, n.value, true)
+        from (values ('plan_cache_mode', 'force_custom_plan'), ('enable_bitmapscan', 'on'), ('enable_sort', 'on')) n (name, value);
+    end if;
+    select
+        coalesce((select r.timezone from tocsin.recipient r where r.recipient_id = _recipient_id), 'UTC'),
+        coalesce((select p.grouped from tocsin.inbox_preference p where p.recipient_id = _recipient_id), true),
+        array(select t.event_type from tocsin.event_type t where not t.grouped)
+    into _zone, _grouped, _single_types;
     loop
         _walked := 0;
         _new := '{}';
@@ -185,7 +304,6 @@ begin
                 and n.archived_at is null
                 and (n.created_at, n.notification_id) < (_last_at, _last_id)
                 and (n.created_at, n.notification_id) >= (_until_at, _until_id)
-                and (_outside is null or n.notification_id = any (_outside))
                 and (not _newer or (n.created_at, n.notification_id) > (_at, _id))
                 and (_read is null or (n.read_at is not null) = _read)
                 and (_event_type is null or n.event_type = _event_type)
@@ -203,8 +321,6 @@ begin
             limit _step
         loop
             _walked := _walked + 1;
-            _last_at := _row.created_at;
-            _last_id := _row.notification_id;
             if _row.single then
                 _row.day := null;
             else
@@ -214,11 +330,9 @@ begin
                 continue when _key = any (_new);
                 _new := _new || _key;
                 _known_subjects := _known_subjects || _row.subject;
-                continue when _at is not null and not _newer and exists (
-                    select
-                    from tocsin.group_members(_recipient_id, _row.event_type, _row.subject, _row.day, _zone, _as_of) m
-                    where (m.created_at, m.notification_id) >= (_at, _id)
-                );
+                continue when _at is not null
+                    and not _newer
+                    and tocsin.has_newer_member(_recipient_id, _row.event_type, _row.subject, _row.day, _zone, _as_of, _at, _id);
             end if;
             _ids := _ids || _row.notification_id;
             _days := _days || _row.day;
@@ -226,7 +340,15 @@ begin
             exit when not _newer and cardinality(_ids) = _limit;
         end loop;
         exit when not _newer and cardinality(_ids) = _limit;
+        if _walked > 0 then
+            _last_at := _row.created_at;
+            _last_id := _row.notification_id;
+        end if;
         _known := _known || _new;
+        if cardinality(_known) > 100 then
+            -- only an array that is known when it is planned is searched by hashing
+            perform set_config('plan_cache_mode', 'force_custom_plan', true);
+        end if;
         if _walked = _step then
             -- each step is planned with all known groups
             _step := greatest(least(2 * _step, 500), _step);
@@ -234,7 +356,7 @@ begin
             _looked := true;
             if 2 * _same >= _walked and not _row.single and _row.day is null then
                 _outside := tocsin.outside_of_group(_recipient_id, _row.event_type, _row.subject, 1000);
-                continue when _outside is not null;
+                exit when _outside is not null;
             end if;
             select n.created_at, n.notification_id, n.event_type, n.subject, n.read_at
             into _deep
@@ -256,9 +378,18 @@ begin
             _until_id := 0;
             if _deep.read_at is null and _deep.event_type || '~' || _deep.subject = any (_known) then
                 _outside := tocsin.outside_of_group(_recipient_id, _deep.event_type, _deep.subject, 1000);
+                exit when _outside is not null;
             end if;
         end if;
     end loop;
+    if _outside is not null then
+        select _ids || array_agg(h.notification_id), _days || array_agg(h.day), _singles || array_agg(h.single)
+        into _ids, _days, _singles
+        from tocsin.group_heads_among(
+            _outside, _known, _zone, _grouped, _single_types, _recipient_id, _read, _event_type, _category, _subject, _as_of,
+            _last_at, _last_id, _at, _id, _limit - cardinality(_ids)
+        ) h;
+    end if;
     return query
         select u.notification_id, u.day, u.single
         from unnest(_ids, _days, _singles) with ordinality u (notification_id, day, single, place)
@@ -267,29 +398,14 @@ begin
 end
 $$;
 
--- The three newest people who caused these events, which are in the order of their notifications: [{"id", "name", "avatar_url"}].
-create or replace function tocsin.newest_initiators(_event_ids bigint[]) returns jsonb
-language sql stable
-as $$
-    select coalesce(jsonb_agg(tocsin.initiator_profile(p.initiator) order by p.place), '[]')
-    from (
-        select e.initiator, min(u.place) as place
-        from unnest(_event_ids) with ordinality u (event_id, place)
-        join tocsin.event e using (event_id)
-        where e.initiator is not null
-        group by e.initiator
-        order by min(u.place)
-        limit 3
-    ) p
-$$;
-
 -- What a group's item shows of its members, of which the newest 1,000 are counted: how many, the time of the oldest, who caused
--- them (the three newest people, and how many there are). The newest people are mostly among those of the newest 50.
+-- them (the three newest people, and how many there are). The newest people are mostly among those of the newest 10.
 create or replace function tocsin.group_facts(
     _recipient_id text,
     _event_type text,
     _subject text,
     _day date,
+    _zone text,
     _as_of pg_snapshot,
     out count integer,
     out capped boolean,
@@ -300,8 +416,8 @@ create or replace function tocsin.group_facts(
 language plpgsql stable
 as $$
 declare
-    _zone text := tocsin.zone_of(_recipient_id);
     _event_ids bigint[];
+    _newest integer;
 begin
     select array_agg(m.event_id), min(m.created_at)
     into _event_ids, oldest_at
@@ -323,10 +439,24 @@ begin
             and e.initiator is not null
         group by e.initiator
     ) p;
-    initiators := tocsin.newest_initiators(_event_ids[:50]);
-    if jsonb_array_length(initiators) < least(people, 3) then
-        initiators := tocsin.newest_initiators(_event_ids);
-    end if;
+    foreach _newest in array array[10, 100, 1000] loop
+        select coalesce(
+            jsonb_agg(jsonb_build_object('id', p.initiator, 'name', r.name, 'avatar_url', r.avatar_url) order by p.place),
+            '[]'
+        )
+        into initiators
+        from (
+            select e.initiator, min(u.place) as place
+            from unnest(_event_ids[:_newest]) with ordinality u (event_id, place)
+            join tocsin.event e using (event_id)
+            where e.initiator is not null
+            group by e.initiator
+            order by min(u.place)
+            limit 3
+        ) p
+        left join tocsin.recipient r on r.recipient_id = p.initiator;
+        exit when jsonb_array_length(initiators) = least(people, 3);
+    end loop;
     if capped then
         select m.created_at
         into oldest_at

@@ -7,7 +7,8 @@
 --     argument, the planner expects a tenth of what is due: with a large backlog it would read whole tables.
 -- by_index_hashed: the same for the fan-out, to a few or a hundred thousand people: each table is read once for all of them, and
 --     the results are joined by hashing, since nested loops would compare each person with each row.
--- bulk: for lists with filters: each execution is planned for its values, and may use memory.
+-- by_order: for a list that is read along an index that has its order, as far as is needed; the planner, which does not know how far,
+--     would sort all of it.
 --
 -- tocsin.unread_count() has a setting of its own: it is called most often, and each setting costs time.
 do $$
@@ -21,14 +22,14 @@ begin
             values
                 (
                     array[
-                        'assemble_digests', 'dispatch_event_queues', 'inbox_page', 'stream_updates', 'unfinished', 'unread_counts_in_order',
-                        'unseen_counts_in_order'
+                        'assemble_digests', 'dispatch_event_queues', 'has_newer_member', 'inbox_page', 'stream_updates', 'unfinished',
+                        'unread_counts_in_order', 'unseen_counts_in_order'
                     ],
                     array['enable_seqscan = off', 'enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan']
                 ),
                 (
                     array[
-                        'dispatch_due', 'end_leases', 'group_facts', 'recent_messages', 'settled_between',
+                        'dispatch_due', 'end_leases', 'recent_messages', 'settled_between',
                         'throttle_by_cap', 'throttle_one'
                     ],
                     array[
@@ -44,8 +45,8 @@ begin
                     ]
                 ),
                 (
-                    array['group_heads'],
-                    array['jit = off', 'plan_cache_mode = force_custom_plan', 'work_mem = ''64MB''']
+                    array['group_facts', 'group_heads'],
+                    array['enable_bitmapscan = off', 'jit = off', 'plan_cache_mode = force_generic_plan', 'enable_sort = off']
                 )
         ) p (functions, settings)
         join pg_proc f on f.pronamespace = 'tocsin'::regnamespace and f.proname = any (p.functions)

@@ -31,7 +31,10 @@ select
     case when f.count > 1 then t.title_many end as title_many,
     (select r.locale from tocsin.recipient r where r.recipient_id = :recipient_id) as locale
 from (select coalesce(:as_of, pg_current_snapshot()::text) as as_of) s
-cross join tocsin.zone_of(:recipient_id) z (zone)
+cross join lateral (
+    select coalesce((select r.timezone from tocsin.recipient r where r.recipient_id = :recipient_id), 'UTC') as zone
+    offset 0 -- read once, not for each member
+) z
 left join lateral tocsin.group_heads(
     :recipient_id, :read, :event_type, :category, :subject, :as_of::pg_snapshot, :at, :id, :newer, :limit
 ) h on true
@@ -53,7 +56,7 @@ left join lateral (
 ) m on true
 left join lateral (
     select w.count, w.capped, w.oldest_at, w.initiators, w.people
-    from tocsin.group_facts(:recipient_id, i.event_type, i.subject, h.day, :as_of::pg_snapshot) w
+    from tocsin.group_facts(:recipient_id, i.event_type, i.subject, h.day, z.zone, :as_of::pg_snapshot) w
     where m.found > 1
     offset 0 -- keeps the condition inside, so that the function is called where it is true
 ) f on true
