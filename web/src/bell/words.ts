@@ -26,7 +26,7 @@ const en = {
   signedOut: 'You are signed out',
   marked: '{n} marked as read' as Word,
   undo: 'Undo',
-  notDone: 'That did not work. Please try again.',
+  notDone: 'That did not work. Try again.',
   arrived: 'New: {title}',
   arrivedMany: { one: '{n} new notification', other: '{n} new notifications' } as Word,
   archived: 'Archived',
