@@ -168,7 +168,7 @@ def test_planner_settings_are_those_of_four_profiles(db: Db) -> None:
         if functions not in (["unread_count"], ["finish_erasures"])
     }
     assert len(profiles) == 4
-    assert sum(map(len, profiles.values())) == 16  # all that planner_profiles.sql lists
+    assert sum(map(len, profiles.values())) == 17  # all that planner_profiles.sql lists
 
 
 def test_procrastinates_schema_keeps_out_of_the_apps_way(db: Db) -> None:

@@ -117,6 +117,8 @@ def _run(
 ) -> None:
     os.environ.clear()
     os.environ.update(environ)
+    # where the tests run in the background, Ctrl-C is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if parent_fd is not None:
         os.environ[VARIABLE] = str(parent_fd)
     for path, number in ((output, 1), (errors, 2)):
