@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -119,20 +120,24 @@ def _resource(path: str) -> str:
     return "/".join(path.split("/", 3)[1:3])
 
 
-_STOPPING = msgspec.json.encode(
-    ProblemDetails(
-        "Service Unavailable",
-        503,
-        "The service stopped before the response was ready. Try again in a few seconds.",
-    )
-)
-_STOPPING_HEADERS = [
-    (b"content-type", PROBLEM.encode()),
-    (b"content-length", str(len(_STOPPING)).encode()),
-    (b"cache-control", b"no-store"),
+def _problem(status: int, detail: str, *more: tuple[bytes, bytes]) -> tuple[Message, bytes]:
+    """Returns the start of a response outside of the app, and its body."""
+    body = msgspec.json.encode(ProblemDetails(HTTPStatus(status).phrase, status, detail))
+    headers = [
+        (b"content-type", PROBLEM.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *_UNKEPT,
+        *_ALWAYS,
+        *more,
+    ]
+    return {"type": "http.response.start", "status": status, "headers": headers}, body
+
+
+_STOPPING, _STOPPING_BODY = _problem(
+    503,
+    "The service stopped before the response was ready. Try again in a few seconds.",
     (b"retry-after", b"5"),
-    (b"x-content-type-options", b"nosniff"),
-]
+)
 
 
 class StoppedRequests:
@@ -148,25 +153,15 @@ class StoppedRequests:
             if scope["type"] != ScopeType.HTTP:
                 raise
             with suppress(RuntimeError):  # the response had begun
+                await send(_STOPPING)
                 await send(
-                    {"type": "http.response.start", "status": 503, "headers": _STOPPING_HEADERS}
+                    {"type": "http.response.body", "body": _STOPPING_BODY, "more_body": False}
                 )
-                await send({"type": "http.response.body", "body": _STOPPING, "more_body": False})
 
 
-_MISDIRECTED = msgspec.json.encode(
-    ProblemDetails(
-        "Misdirected Request",
-        421,
-        "This service is for its own machine: call it as localhost, 127.0.0.1 or [::1].",
-    )
+_MISDIRECTED, _MISDIRECTED_BODY = _problem(
+    421, "This service is for its own machine: call it as localhost, 127.0.0.1 or [::1]."
 )
-_MISDIRECTED_HEADERS = [
-    (b"content-type", PROBLEM.encode()),
-    (b"content-length", str(len(_MISDIRECTED)).encode()),
-    (b"cache-control", b"no-store"),
-    (b"x-content-type-options", b"nosniff"),
-]
 
 
 class LoopbackHosts:
@@ -179,8 +174,8 @@ class LoopbackHosts:
         if scope["type"] != ScopeType.HTTP or _is_ours(scope):  # there are no WebSockets
             await self._app(scope, receive, send)
             return
-        body = b"" if scope.get("method") == "HEAD" else _MISDIRECTED
-        await send({"type": "http.response.start", "status": 421, "headers": _MISDIRECTED_HEADERS})
+        body = b"" if scope.get("method") == "HEAD" else _MISDIRECTED_BODY
+        await send(_MISDIRECTED)
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 

@@ -236,8 +236,9 @@ $$;
 --
 -- It reads along notification_inbox from the newest on, in steps of rows that belong to none of the groups that it has found.
 -- So it visits each row once, at the cost of a comparison where the group is known. It leaves out the rest of an unread group
--- that half of the first step belongs to, or that it is in 300 rows later, if few rows are outside of that group. From a position on, a group is left out if it has a
--- newer member: it was on an earlier page. `day` is null for unread ones, and for groups of one.
+-- that half of the first step belongs to, or that it is in 300 rows later, if few rows are outside of that group. From a
+-- position on, a group is left out if it has a newer member: it was on an earlier page. `day` is null for unread ones, and for
+-- groups of one.
 create or replace function tocsin.group_heads(
     _recipient_id text,
     _read boolean,
@@ -260,7 +261,6 @@ declare
     _known text[] := '{}'; -- groups of earlier steps
     _known_subjects text[] := '{}';
     _new text[]; -- groups of this step
-    _key text;
     _row record;
     _last_at timestamptz := case when _newer then 'infinity' else coalesce(_at, 'infinity') end;
     _last_id bigint := coalesce(_id, 9223372036854775807);
@@ -296,9 +296,11 @@ begin
                 n.event_type,
                 n.subject,
                 n.created_at,
-                not _grouped or n.subject is null or n.event_type = any (_single_types) as single,
-                case when n.read_at is not null then (n.created_at at time zone _zone)::date end as day
+                k.single,
+                k.day,
+                k.key
             from tocsin.notification n
+            cross join lateral tocsin.group_of(n, _zone, _grouped, _single_types) k
             where n.recipient_id = _recipient_id
                 and n.in_inbox
                 and n.archived_at is null
@@ -321,14 +323,11 @@ begin
             limit _step
         loop
             _walked := _walked + 1;
-            if _row.single then
-                _row.day := null;
-            else
-                _key := _row.event_type || '~' || _row.subject || coalesce('~' || _row.day, '');
-                _same := case when _key = _last_key then _same + 1 else 1 end;
-                _last_key := _key;
-                continue when _key = any (_new);
-                _new := _new || _key;
+            if not _row.single then
+                _same := case when _row.key = _last_key then _same + 1 else 1 end;
+                _last_key := _row.key;
+                continue when _row.key = any (_new);
+                _new := _new || _row.key;
                 _known_subjects := _known_subjects || _row.subject;
                 continue when _at is not null
                     and not _newer
