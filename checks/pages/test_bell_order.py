@@ -230,3 +230,35 @@ def test_what_was_put_back_to_unread_stays_so_when_the_stream_reports_the_read(
     assert unread.count() == 1
     held[1].continue_()
     bell.expect_count(1)
+
+
+def test_changes_of_one_notification_reach_the_service_in_their_order(
+    site: HostSite, context: BrowserContext
+) -> None:
+    person, (id_,) = signed_in(site, context, "One")
+    bell = open_bell(site, context)
+    bell.open()
+    bell.item("One").hover()
+    bell.panel.get_by_role("button", name="Mark as read: One").click()
+    bell.expect_count(0)
+    until(
+        lambda: site.request(person, "GET", f"notifications/{id_}/")["read"],
+        lambda: "it was not marked",
+        page=bell.page,
+    )
+    held = held_requests(context, "**/api/notifications/*/read/", "PATCH")
+    bell.panel.get_by_role("button", name="Undo").click()
+    first_held(bell.page, held)
+    bell.item("One").hover()
+    bell.panel.get_by_role("button", name="Mark as read: One").click()
+    bell.page.wait_for_timeout(500)  # in which it would overtake the held request
+    assert len(held) == 1
+    held[0].continue_()
+    until(lambda: len(held) == 2, lambda: "the second change was not sent", page=bell.page)
+    held[1].continue_()
+    until(
+        lambda: site.request(person, "GET", f"notifications/{id_}/")["read"],
+        lambda: "it is unread",
+        page=bell.page,
+    )
+    bell.expect_count(0)

@@ -173,3 +173,30 @@ def test_stores_without_subscribers_show_nothing_of_the_person_before(site: Host
         expect_lines(running, [["For her"], 1])
         running.write()
         expect_lines(running, [[], None])
+
+
+def test_changes_of_a_list_reach_the_service_in_their_order(site: HostSite) -> None:
+    person = site.person()
+    for title in ("First", "Second"):
+        site.notify(person, title)
+    text = """
+    const held = async (url, options) => {
+      const body = JSON.parse(options.body ?? '{}');
+      const early = body.read === true || url.pathname.endsWith('/mark-all-read/');
+      if (early) await new Promise((resolve) => setTimeout(resolve, 500));
+      const response = await fetch(url, options);
+      if (options.method !== 'GET') print([url.pathname.split('/').at(-2), body.read ?? null]);
+      return response;
+    };
+    const inbox = createClient({ api, token, fetch: held }).inbox();
+    inbox.subscribe(() => {});
+    await until(() => inbox.get().items.length, 2);
+    const [second, first] = inbox.get().items;
+    await Promise.all([inbox.markRead(first.id), inbox.markUnread(first.id)]);
+    await Promise.all([inbox.markAllRead(), inbox.archive(second.id)]);
+    """
+    with script(site, person, UNTIL + text) as running:
+        assert running.line() == ["read", True]
+        assert running.line() == ["read", False]
+        assert running.line() == ["mark-all-read", None]
+        assert running.line()[0].isdigit()

@@ -46,15 +46,38 @@ def test_the_source_of_a_mail_does_not_come_after_that_of_another(page: Page, ur
     demo.open()
     demo.press("right", "event.invited")
     demo.press("left", "event.invited")
-    mails = page.locator("#mailbox ol button")
+    mails = page.locator("#mailbox ol button")  # also those of earlier tests, which may arrive now
     source = page.locator("#mailbox pre")
+    mails.filter(has_text="To Bob").first.click()
     held = held_once(page, "**/mail/*/source/")
     page.locator("#mailbox").get_by_role("button", name="Source").click()
     first_held(page, held)
-    mails.nth(1).click()
+    mails.filter(has_text="To Alice").first.click()
     expect(source).to_contain_text("To: alice")
     deliver(page, held)
     expect(source).to_contain_text("To: alice")
+
+
+def test_a_chosen_mail_stays_open_when_another_one_arrives(page: Page, url: str) -> None:  # noqa: F811
+    demo = Demo(page, url)
+    demo.open()
+    demo.press("right", "event.invited")
+    mails = page.locator("#mailbox ol li")
+    chosen = mails.filter(has_text="To Alice").first
+    identity = chosen.get_attribute("data-id")
+    chosen.get_by_role("button").click()
+    before = mails.first.get_attribute("data-id")
+    # without a press, which would move the focus
+    page.evaluate(
+        """() => fetch("events/", {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify({ event_type: "event.invited", me: "bob", you: "alice" }),
+        })"""
+    )
+    expect(mails.first).not_to_have_attribute("data-id", before or "")
+    expect(page.locator("#mailbox [aria-current=true]")).to_be_focused()
+    assert page.locator("#mailbox li:focus-within").get_attribute("data-id") == identity
 
 
 def test_the_chat_is_read_again_after_a_failure(page: Page, url: str) -> None:  # noqa: F811

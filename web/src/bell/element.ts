@@ -275,12 +275,11 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   }
 
   #openItem(inbox: GroupedInbox, entry: Entry, event: Event): void {
-    const goes = this.#dispatch('tocsin:open', entry.latest);
-    if (!goes) event.preventDefault();
+    if (!this.#dispatch('tocsin:open', entry.latest)) event.preventDefault();
     this.#attempt(() => inbox.setRead(entry, true));
-    const { ctrlKey, metaKey, shiftKey, type } = event as MouseEvent;
-    const elsewhere = ctrlKey || metaKey || shiftKey || type !== 'click';
-    if (event.currentTarget instanceof HTMLAnchorElement && !elsewhere) this.hide();
+    const { ctrlKey, metaKey, shiftKey, type, currentTarget } = event as MouseEvent;
+    const here = type === 'click' && !(ctrlKey || metaKey || shiftKey);
+    if (here && currentTarget instanceof HTMLAnchorElement) this.hide();
   }
 
   /** Presses a button of a notification, and follows its link if it has one. */

@@ -27,6 +27,8 @@ export interface Entry extends Group {
   /** The key of the button that is being pressed. */
   pressing?: string | null;
   over?: Over;
+  /** The last change that was sent. */
+  sent?: Promise<Response>;
 }
 
 export function entryOf(found: Group | Notification, parent: Entry | null = null): Entry {

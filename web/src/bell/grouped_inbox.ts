@@ -28,14 +28,6 @@ interface Listener {
   arrived(notification: Notification): void;
 }
 
-interface Change {
-  entry: Entry;
-  /** The change of the badge. */
-  n: number;
-  call: Promise<unknown>;
-  revert(): void;
-}
-
 const PAGE = 20;
 const MOST = 100; // of a page
 const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
@@ -55,8 +47,8 @@ export class GroupedInbox {
   #cursor: string | null = null;
   #asOf: string | null = null; // of the list
   #arrivedSince = false;
-  #underWay: Promise<unknown> = Promise.resolve();
-  #keys: Promise<unknown> = Promise.resolve(); // until the list has the present keys of its groups
+  #underWay: Promise<unknown> | undefined;
+  #keys: Promise<unknown> | undefined; // until the list has the present keys of its groups
   #loading: Promise<void> | undefined;
   #loads = 0;
   #changes = 0;
@@ -147,7 +139,7 @@ export class GroupedInbox {
   async setRead(entry: Entry, read: boolean, undo = true): Promise<void> {
     const { latest, count, unread } = entry;
     if (read === (unread === 0)) return;
-    const call = this.#keys.then(() => {
+    const call = this.#inOrder(entry, () => {
       const [path, body] = count > 1 ? [`groups/${entry.group_key}`, { as_of: this.#asOf, read }] : [latest.id, { read }];
       // keepalive, since opening a notification leaves the page
       return this.api.call('PATCH', `notifications/${path}/read/`, body, { keepalive: true });
@@ -155,7 +147,7 @@ export class GroupedInbox {
     const revert = this.#setUnread(entry, read ? 0 : count);
     const back = count > 1 ? () => this.#takeBack(call) : () => this.setRead(entry, !read, false);
     if (undo) this.#offerUndo(read ? 'marked' : 'markedUnread', read ? unread : count, back);
-    const settled = this.#settle({ entry, n: read ? -unread : count, call, revert });
+    const settled = this.#settle(entry, read ? -unread : count, call, revert);
     await (count > 1 ? this.#renewKeys(settled) : settled);
   }
 
@@ -163,20 +155,18 @@ export class GroupedInbox {
   async archive(entry: Entry): Promise<void> {
     const { latest, count, unread } = entry;
     const archived = this.tab !== 'archived';
-    const path = `notifications/${latest.id}/`;
-    const call = this.#keys.then(() =>
+    const send = (archived: boolean) => this.#inOrder(entry, () => this.api.call('PATCH', `notifications/${latest.id}/`, { archived }));
+    const call =
       count > 1
-        ? this.api.call('DELETE', `notifications/groups/${entry.group_key}/?as_of=${this.#asOf}`)
-        : this.api.call('PATCH', path, { archived }),
-    );
+        ? this.#inOrder(entry, () => this.api.call('DELETE', `notifications/groups/${entry.group_key}/?as_of=${this.#asOf}`))
+        : send(archived);
     const revert = this.#remove(entry);
     const bringBack = () => {
       revert();
-      const undone = this.api.call('PATCH', path, { archived: !archived });
-      return this.#settle({ entry, n: archived ? unread : -unread, call: undone, revert: () => this.#remove(entry) });
+      return this.#settle(entry, archived ? unread : -unread, send(!archived), () => this.#remove(entry));
     };
     this.#offerUndo(archived ? 'archived' : 'unarchive', count, count > 1 ? () => this.#takeBack(call) : bringBack);
-    await this.#settle({ entry, n: archived ? -unread : unread, call, revert });
+    await this.#settle(entry, archived ? -unread : unread, call, revert);
   }
 
   /** The person sees the list: what it could show counts as seen, on all devices. */
@@ -197,7 +187,7 @@ export class GroupedInbox {
     try {
       const call = this.api.json<Notification>('POST', `notifications/${latest.id}/actions/${key}/`);
       const revert = this.#setUnread(entry, entry.unread && entry.unread - 1);
-      await this.#settle({ entry, n: latest.read ? 0 : -1, call, revert });
+      await this.#settle(entry, latest.read ? 0 : -1, call, revert);
       Object.assign(latest, await call);
       return true;
     } catch (error) {
@@ -217,7 +207,7 @@ export class GroupedInbox {
     await this.#underWay; // without those that were just archived
     const as_of = this.#arrivedSince ? (await this.#page(null, 1)).as_of : this.#asOf;
     const body = { as_of, ...(this.category && { category: this.category }) };
-    const call = this.api.call('POST', 'notifications/mark-all-read/', body);
+    const call = (this.#keys = this.api.call('POST', 'notifications/mark-all-read/', body)); // later changes come after it
     const { marked } = (await (await call).json()) as { marked: number };
     if (marked > 0) this.#offerUndo('marked', marked, () => this.#takeBack(call));
     return marked;
@@ -269,6 +259,11 @@ export class GroupedInbox {
     await this.#renewKeys(this.api.json('POST', 'notifications/undo/', { undo }));
   }
 
+  /** Sends a change after the previous ones of the same row, which it could overtake otherwise. */
+  #inOrder(entry: Entry, send: () => Promise<Response>): Promise<Response> {
+    return (entry.sent = Promise.allSettled([this.#keys, entry.sent]).then(send));
+  }
+
   /** Loads the list after a change that gives groups other keys; further changes of groups wait for it. */
   #renewKeys(change: Promise<unknown>): Promise<unknown> {
     this.#keys = change.then(() => (this.listing === 'ready' ? this.#refresh(true) : undefined), () => {});
@@ -299,8 +294,8 @@ export class GroupedInbox {
     this.listener.changed();
   }
 
-  /** Counts it at once; after the stream has reported it, or should have, the service's own count is used again. */
-  async #settle({ entry: { latest }, n, call, revert }: Change): Promise<void> {
+  /** Changes the badge by `n` at once; after the stream has reported it, or should have, the service's own count is used again. */
+  async #settle({ latest }: Entry, n: number, call: Promise<unknown>, revert: () => void): Promise<void> {
     this.#changes++;
     this.#count(latest.id, n);
     this.#underWay = Promise.allSettled([this.#underWay, call]);

@@ -33,7 +33,9 @@ export class NotificationList {
   readonly #ahead = new Map<number, { change: Change; n: number }>(); // changes made here that the service has not reported yet, by notification
   #cursor: string | null = null;
   #asOf: string | null = null;
-  #underWay: Promise<unknown> = Promise.resolve();
+  #underWay: Promise<unknown> | undefined;
+  #whole: Promise<unknown> | undefined; // the last change of all
+  readonly #last = new WeakMap<Notification, Promise<unknown>>(); // the last change of each
   #undo: (() => Promise<unknown>) | null = null;
   #loading: Promise<void> | undefined;
   #loads = 0;
@@ -132,7 +134,7 @@ export class NotificationList {
     this.#forgetUndo();
     item.read = read;
     // keepalive, since opening a notification leaves the page
-    const call = this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true });
+    const call = this.#inOrder(item, () => this.api.json('PATCH', `notifications/${item.id}/read/`, { read }, { keepalive: true }));
     const change = { change: read ? 'read' : 'unread', n: item.archived ? 0 : read ? -1 : 1 } as const;
     await this.#settle(item, change, call, () => (item.read = !read));
     this.#remember({ what: read ? 'read' : 'unread', n: 1 }, () => this.setRead(item, !read));
@@ -155,7 +157,7 @@ export class NotificationList {
     if (archived !== this.archived) this.items = this.items.filter((each) => each !== item);
     else this.#insert(item);
     item.archived = archived;
-    const call = this.api.json('PATCH', `notifications/${item.id}/`, { archived });
+    const call = this.#inOrder(item, () => this.api.json('PATCH', `notifications/${item.id}/`, { archived }));
     const change = { change: archived ? 'archived' : 'unarchived', n: item.read ? 0 : archived ? -1 : 1 } as const;
     await this.#settle(item, change, call, () => {
       item.archived = !archived;
@@ -163,6 +165,13 @@ export class NotificationList {
       else this.items = this.items.filter((each) => each !== item);
     });
     this.#remember({ what: archived ? 'archived' : 'unarchived', n: 1 }, () => this.#setArchived(item, !archived));
+  }
+
+  /** Sends a change after the previous ones of the same notification, which it could overtake otherwise. */
+  #inOrder(item: Notification, send: () => Promise<unknown>): Promise<unknown> {
+    const call = Promise.allSettled([this.#whole, this.#last.get(item)]).then(send);
+    this.#last.set(item, call);
+    return call;
   }
 
   /** Counts it at once; after the stream has reported it, or should have, the service's own count is used again. */
@@ -206,14 +215,17 @@ export class NotificationList {
   }
 
   async #all(what: 'all-read' | 'all-archived'): Promise<number> {
-    await this.#underWay; // without those that were just archived
-    const body = { as_of: await this.#listAsOf(), ...(this.category && { category: this.category }) };
-    const path = what === 'all-read' ? 'mark-all-read/' : 'archive-all/';
-    const response = await this.api.call('POST', `notifications/${path}`, body);
+    const sent = Promise.allSettled([this.#whole, this.#underWay]).then(async () => {
+      // the earlier changes are in it
+      const body = { as_of: await this.#listAsOf(), ...(this.category && { category: this.category }) };
+      return this.api.call('POST', `notifications/${what === 'all-read' ? 'mark-all-read' : 'archive-all'}/`, body);
+    });
+    this.#whole = sent;
+    const response = await sent;
     const found = (await response.json()) as { marked?: number; archived?: number };
     const n = found.marked ?? found.archived ?? 0;
     const undo = response.headers.get('Tocsin-Undo');
-    if (n > 0) this.#remember({ what, n }, () => this.api.json('POST', 'notifications/undo/', { undo }));
+    if (n > 0) this.#remember({ what, n }, () => (this.#whole = this.api.json('POST', 'notifications/undo/', { undo })));
     return n;
   }
 

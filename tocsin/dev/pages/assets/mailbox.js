@@ -32,11 +32,13 @@ export class Mailbox {
     this.mails = mails;
     this.drawn = true;
     const list = this.part("ol");
+    const chosen = list.querySelector("li:focus-within")?.dataset.id;
     list.replaceChildren(...mails.map((mail) => this.row(mail, !first && !known.has(mail.id))));
     this.part(".mails .nothing").hidden = mails.length > 0;
     this.part(".clear").hidden = mails.length === 0;
+    list.querySelector(`[data-id="${chosen}"] button`)?.focus();
     // the newest is opened, unless somebody is reading just now
-    const reading = this.part(".reader").matches(":focus-within");
+    const reading = [list, this.part(".reader")].some((part) => part.matches(":focus-within"));
     if (!reading || !mails.some(({ id }) => id === this.shown?.id)) this.read(mails[0] ?? null);
     else this.mark();
   }
