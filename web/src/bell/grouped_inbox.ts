@@ -30,7 +30,7 @@ interface Listener {
 
 const PAGE = 20;
 const MOST = 100; // of a page
-const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
+const CONFIRMED = 10_000; // milliseconds in which the stream reports what was done here, also where it is late
 const SOON = 150; // milliseconds; up to three times as long, so that not all bells ask at once
 
 export class GroupedInbox {

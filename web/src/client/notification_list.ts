@@ -16,7 +16,7 @@ type Change = 'read' | 'unread' | 'archived' | 'unarchived';
 const PAGE = 20;
 const MOST = 100; // of a page
 
-const CONFIRMED = 2_000; // milliseconds in which the stream reports what was done here
+const CONFIRMED = 10_000; // milliseconds in which the stream reports what was done here, also where it is late
 
 export class NotificationList {
   link: Link = 'connecting';
