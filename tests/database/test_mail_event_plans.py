@@ -9,7 +9,7 @@ from tests.support.http_fixtures import Db
 from tests.support.pages_read import pages_read
 from tocsin.sql import load
 
-SUPPRESSIONS = load("suppression")
+SUPPRESSIONS = load("mail_event")
 STOCK = """
 insert into tocsin.recipient (recipient_id, email)
 select 'p' || i, 'p' || i || '@example.com'

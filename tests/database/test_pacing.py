@@ -11,16 +11,16 @@ import psycopg
 import pytest
 
 from tests.support.services import service_dsn
-from tocsin.engine.actors.machinery.send_rate import SendRate
+from tocsin.engine.actors.machinery.shared_limits import SendRate
 from tocsin.engine.model import Channel, SendHold
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import hold_sending, take_slots
 from tocsin.engine.store.installation import (
     ProcessReport,
     SharedState,
     new_identity,
     report_process,
 )
-from tocsin.engine.store.pacing import hold_sending, take_slots
 
 Db = psycopg.Connection[Any]
 

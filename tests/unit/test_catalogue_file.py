@@ -8,7 +8,7 @@ import pytest
 
 from tocsin.engine.store.catalogue_file import CatalogueError, default_catalogue, parse_catalogue
 from tocsin.event_types import read_constants
-from tocsin.sql.catalogue import catalogue
+from tocsin.sql.install import catalogue
 
 FILE = """replace = "yes"
 [categorys]

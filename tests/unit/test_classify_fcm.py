@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from tocsin.engine.actors.fcm_reply import classify, invalid_fields, read, unreadable
+from tocsin.engine.actors.fcm import classify, invalid_fields, read, unreadable
 from tocsin.engine.actors.machinery.envelope import SendResult
 from tocsin.engine.model import Deferred, Rejected, Sent, Unknown
 from tocsin.testing import fcm

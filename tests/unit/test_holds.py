@@ -7,7 +7,7 @@ import asyncio
 from tests.support.scripted_actor import Checks, ScriptedActor, message, running
 from tests.support.sending import send_by
 from tocsin.engine.actors.machinery.envelope import SendResult
-from tocsin.engine.actors.machinery.holds import Holds, target_key
+from tocsin.engine.actors.machinery.shared_limits import Holds, target_key
 from tocsin.engine.model import Deferred, SendHold, Sent, Unavailable, Unsent
 
 SECONDS = 60.0

@@ -12,12 +12,11 @@ from msgspec.structs import replace
 from tocsin.engine.model import ActorReport
 from tocsin.engine.ops.overview import ENDS, HOUR, latency, series_by_channel, window
 from tocsin.engine.ops.problems import CRITICAL, WARNING, Series, Snapshot, find_problems
-from tocsin.engine.store.chat_target import DisabledChat
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import SILENT_AFTER, Process, ProcessReport
 from tocsin.engine.store.mail_event import MailEventCounts
 from tocsin.engine.store.operations import ChannelRow, Minute, ThrottledApp, Unfinished
-from tocsin.engine.store.webhook import FailingWebhook
+from tocsin.engine.store.target import DisabledChat, FailingWebhook
 
 NOW = datetime(2026, 11, 22, 3, 7, 42, tzinfo=UTC)
 ACTOR = ActorReport("email", 0, 256, 0, 4, None, "closed", 0, None, None, 0.0, 0.0)

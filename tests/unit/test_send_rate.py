@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from tests.support.scripted_actor import Checks, ScriptedActor, message, post, running
-from tocsin.engine.actors.machinery.send_rate import BLOCK, EXPIRES, SendRate
+from tocsin.engine.actors.machinery.shared_limits import BLOCK, EXPIRES, SendRate
 from tocsin.engine.model import Priority, Sent, Unavailable
 
 RATE = 20.0

@@ -13,7 +13,7 @@ from typing import Any
 import jwt
 import pytest
 
-from tocsin.http.shared_secret import SharedSecret
+from tocsin.http.tokens import SharedSecret
 
 SECRET = "the secret of these tests, 64 bytes and more, for the longest hash of all"
 NOW = int(time.time())

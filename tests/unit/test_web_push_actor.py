@@ -16,7 +16,7 @@ from msgspec import structs
 
 from tests.support.sending import send_by
 from tocsin.engine.actors.machinery.envelope import SendResult
-from tocsin.engine.actors.machinery.holds import Holds
+from tocsin.engine.actors.machinery.shared_limits import Holds
 from tocsin.engine.actors.web_push import (
     VapidTokens,
     WebPushActor,

@@ -9,7 +9,6 @@ import click
 
 from tocsin.cli import administration, notify, services
 from tocsin.cli.imports import import_group
-from tocsin.cli.restored import restored
 from tocsin.cli.templates import templates
 from tocsin.cli.top import top
 
@@ -69,7 +68,6 @@ COMMANDS = (
     *notify.COMMANDS,
     *administration.COMMANDS,
     import_group,
-    restored,
     templates,
     top,
 )

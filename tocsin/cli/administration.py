@@ -292,7 +292,7 @@ def list_command(reason: str | None, limit: int, unmasked: bool) -> None:
     """List the newest suppressed addresses, masked, with the reason of each."""
     from tocsin.engine.explain.reasons import meaning_and_cure
     from tocsin.engine.explain.why import mask
-    from tocsin.engine.store.suppression import list_suppressions
+    from tocsin.engine.store.mail_event import list_suppressions
 
     page = with_database(
         lambda database: list_suppressions(database, reason, cursor=None, limit=limit)
@@ -312,7 +312,7 @@ def list_command(reason: str | None, limit: int, unmasked: bool) -> None:
 @click.argument("address")
 def lift(address: str) -> None:
     """Allow mail to ADDRESS again, whatever the reason of its suppression."""
-    from tocsin.engine.store.suppression import lift as lift_suppression
+    from tocsin.engine.store.mail_event import lift as lift_suppression
 
     reason = with_database(lambda database: lift_suppression(database, address))
     click.echo(f"{address} may be mailed again (it was suppressed: {reason}).")

@@ -6,7 +6,7 @@ import gc
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 
 import click
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tocsin.engine.model import Channel
 
 T = TypeVar("T")
+_MOST_EVENTS = 20
 
 
 @click.command()
@@ -212,6 +213,50 @@ def find_settings() -> Settings:
     return with_running_instance(read_settings())
 
 
+@click.command()
+@click.option(
+    "--log",
+    "logs",
+    type=click.File("r", errors="replace"),
+    multiple=True,
+    help="A log of workers, or of the mail server, since the backup; - is standard input. May be repeated.",
+)
+@click.option(
+    "--hold", is_flag=True, help="Do not send what may have been sent; a replay sends it later."
+)
+def restored(logs: tuple[TextIO, ...], hold: bool) -> None:
+    """Settle what was sent after the backup that the database was restored from, before services start.
+
+    Run it as the owner of the schemas, after `tocsin migrate`.
+    """
+    from tocsin.engine.ops.restored import settle_restored
+
+    found = settle_restored(find_dsn(), logs, hold=hold)
+    click.echo(f"Shown as sent by the logs, and settled: {_counts(found.settled)}.")
+    if hold:
+        click.echo(
+            f"Held, with the reason restored: {_counts(found.held)}. "
+            "`tocsin deliveries replay --reason restored` sends them."
+        )
+    click.echo(f"Due, and sent when a worker starts: {_counts(found.unknown)}.")
+    if found.events:
+        ids = ", ".join(map(str, found.events[:_MOST_EVENTS]))
+        more = ", …" if len(found.events) > _MOST_EVENTS else ""
+        click.echo(
+            f"Scheduled events that are due, and sent when a worker starts: {len(found.events)} ({ids}{more}). "
+            "`select tocsin.cancel(id)` stops one."
+        )
+    if found.digests:
+        click.echo(
+            f"People whose digest is due, and is made when a worker starts: {found.digests}."
+        )
+    click.echo("Ids continue 1,000,000 later, so that none of what was lost is used again.")
+
+
+def _counts(by_channel: dict[str, int]) -> str:
+    return ", ".join(f"{n} {channel}" for channel, n in by_channel.items()) or "none"
+
+
 def find_dsn() -> str:
     """Returns the database's DSN; raises SettingsError where there is none."""
     return database_url(find_settings())
@@ -248,4 +293,4 @@ def with_database(use: Callable[[Any], Awaitable[T]]) -> T:
     return asyncio.run(run())
 
 
-COMMANDS = (up, reset, serve, worker, migrate, seed, token, dsn)
+COMMANDS = (up, reset, serve, worker, migrate, restored, seed, token, dsn)

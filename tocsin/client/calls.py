@@ -5,6 +5,7 @@ Each takes the connection on which the app's transaction is open. With an asynch
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import wraps
@@ -30,7 +31,6 @@ from tocsin.client.connections import (
     NotifyError,
     caller_for,
 )
-from tocsin.client.current_span import current_traceparent
 
 
 class EventOptions(TypedDict, total=False):
@@ -298,3 +298,14 @@ def _call(conn: Any, function: str, _result: type[T], /, **values: Any) -> T:
             function = "notify_one"
     returned: T = caller.run(load("client")[function], arguments)
     return returned
+
+
+def current_traceparent() -> str | None:
+    """Returns the current span by W3C Trace Context; None if there is none, or OpenTelemetry is not imported."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return None
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return None
+    return f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"

@@ -23,7 +23,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.dev.supervisor import Report
 from tocsin.engine.store.connection import connect
-from tocsin.engine.store.webhook import WebhookType
+from tocsin.engine.store.target import WebhookType
 from tocsin.settings.running_instance import SecretFileError, write_secret
 from tocsin.sql import load
 from tocsin.testing.apns import ApnsServer, Authority, Key, Received
@@ -252,7 +252,7 @@ class FarEnds:
             "secrets": Jsonb([{"secret": self._secret}]),
         }
         with connect(dsn) as connection:
-            connection.execute(load("chat_target")["put_chat_target"], chat)
+            connection.execute(load("target")["put_chat_target"], chat)
             connection.execute(load("demo")["put_demo_webhook"], webhook)
 
     async def stop(self) -> None:

@@ -16,12 +16,10 @@ from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.actors.email_mime import Signer
 from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
-from tocsin.engine.actors.machinery.holds import Holds
-from tocsin.engine.actors.machinery.send_rate import SendRate
+from tocsin.engine.actors.machinery.shared_limits import Holds, SendRate
 from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
 from tocsin.engine.deliver.delivery_traces import start_traces
-from tocsin.engine.deliver.webhook_outbox import keep_queueing_webhooks
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import POSTMARK_TAG, Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
@@ -48,6 +46,7 @@ from tocsin.engine.model import (
 from tocsin.engine.store import delivery
 from tocsin.engine.store.connection import Availability, worker_pools
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.delivery import hold_sending, take_slots
 from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.installation import (
     OFFER_AGAIN,
@@ -59,7 +58,7 @@ from tocsin.engine.store.installation import (
     new_identity,
     offer_providers,
 )
-from tocsin.engine.store.pacing import hold_sending, take_slots
+from tocsin.engine.store.target import keep_queueing_webhooks
 from tocsin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:

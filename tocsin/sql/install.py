@@ -1,4 +1,4 @@
-"""Installs both schemas on an open connection: roles, migrations, functions, and Procrastinate's schema.
+"""Installs both schemas on an open connection: roles, migrations, functions, Procrastinate's schema, and event types.
 
 It needs psycopg alone, so that a framework can run it in a transaction of its own (docs/adr/0006-migrations.md).
 """
@@ -6,6 +6,7 @@ It needs psycopg alone, so that a framework can run it in a transaction of its o
 from __future__ import annotations
 
 import hashlib
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -28,6 +29,22 @@ _FUNCTIONS = (
 )
 _HAD_FUNCTIONS = "functions "  # the prefix of the checksums that it had
 _QUEUE = "procrastinate "  # the prefix of its versions there
+
+_DEFAULTS: dict[str, Any] = {
+    "mandatory": [],
+    "priority": "normal",
+    "time_to_live": "3d",
+    "max_attempts": 10,
+    "digest": True,
+    "delay": {},
+    "skip_if_read": [],
+    "alone": False,
+    "mention": False,
+    "group": True,
+    "title_many": {},
+    "throttle": None,
+    "unread_retention": None,
+}
 
 _Report = Callable[[str], None]
 _AnyConnection = psycopg.Connection[Any]
@@ -304,3 +321,30 @@ def _run(connection: _AnyConnection, path: Path) -> None:
 
 def _numbers(version_text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version_text.split(".")[:3])
+
+
+def catalogue(path: Path | None = None) -> dict[str, object]:
+    """Returns the event types of a file (None: the default ones) for the database. Raises OSError or ValueError."""
+    file = path or files("tocsin") / "event_types.toml"
+    found = tomllib.loads(file.read_text(encoding="utf-8"))
+    return {
+        "categories": [
+            {"category": name, "label": label}
+            for name, label in found.get("categories", {}).items()
+        ],
+        "event_types": [
+            {"event_type": name, **_complete(name, entry)}
+            for name, entry in found["event_types"].items()
+        ],
+        "replace": found.get("replace", False),
+    }
+
+
+def _complete(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """Returns an entry with its defaults. The database checks the values; keys are checked here."""
+    keys = ["label", "channels", *_DEFAULTS]
+    if unknown := entry.keys() - set(keys):
+        raise ValueError(f"{name} has no key {min(unknown)!r}; the keys are {', '.join(keys)}")
+    if missing := {"label", "channels"} - entry.keys():
+        raise ValueError(f"{name} needs the key {min(missing)!r}")
+    return {key: entry.get(key, _DEFAULTS.get(key)) for key in keys}

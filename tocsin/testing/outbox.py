@@ -18,8 +18,7 @@ from psycopg.rows import tuple_row
 
 from tocsin.client.connections import caller_for
 from tocsin.sql import load
-from tocsin.sql.catalogue import catalogue
-from tocsin.sql.install import install
+from tocsin.sql.install import catalogue, install
 
 # A follower who muted the topic, or follows it for mentions only, has a notification that reaches nobody.
 _WITHHELD = frozenset({"muted", "not_mentioned"})

@@ -227,7 +227,7 @@ def test_the_default_event_types_are_those_of_tocsin() -> None:
         "import json; from tocsin.migrate import default_catalogue as c; "
         "print(json.dumps(c().in_order()))"
     )
-    from tocsin.sql.catalogue import catalogue
+    from tocsin.sql.install import catalogue
 
     done = subprocess.run([SERVICE_PYTHON, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert json.loads(done.stdout) == catalogue()

@@ -37,7 +37,7 @@ from tocsin.engine.actors.apns_token import (
 )
 from tocsin.engine.actors.email_reply import Step
 from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
-from tocsin.engine.actors.fcm_reply import classify, read
+from tocsin.engine.actors.fcm import classify, read
 from tocsin.engine.actors.fcm_token import SCOPE, AccessToken
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.mail.samples import sample_types

@@ -15,7 +15,7 @@ from django.db import connections
 from tocsin.contrib.django.conf import faults, options
 from tocsin.contrib.django.schema import is_ours, state_of
 from tocsin.sql import load
-from tocsin.sql.catalogue import catalogue
+from tocsin.sql.install import catalogue
 
 _TEXTS: dict[str, dict[str, str]] = tomllib.loads(
     Path(__file__).with_name("checks.toml").read_text("utf-8")

@@ -15,8 +15,15 @@ from psycopg.types.json import Jsonb
 
 from tocsin.contrib.django.conf import options
 from tocsin.sql import load
-from tocsin.sql.catalogue import catalogue
-from tocsin.sql.install import MigrationError, RoleError, State, install, state, uninstall
+from tocsin.sql.install import (
+    MigrationError,
+    RoleError,
+    State,
+    catalogue,
+    install,
+    state,
+    uninstall,
+)
 
 _SQL = load("django")
 _CATALOGUE = load("migration")["apply_catalogue"]

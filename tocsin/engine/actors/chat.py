@@ -22,8 +22,8 @@ from tocsin.engine.actors.chat_services import (
 )
 from tocsin.engine.actors.machinery.endpoints import is_allowed, url_fault
 from tocsin.engine.actors.machinery.envelope import Clock, Envelope, RetryNow, SendResult, describe
-from tocsin.engine.actors.machinery.holds import Holds, target_key
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
+from tocsin.engine.actors.machinery.shared_limits import Holds, target_key
 from tocsin.engine.model import (
     CheckResult,
     Deferred,

@@ -29,8 +29,8 @@ from yarl import URL
 
 from tocsin.engine.actors.machinery.endpoints import url_fault
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
-from tocsin.engine.actors.machinery.holds import target_key
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
+from tocsin.engine.actors.machinery.shared_limits import target_key
 from tocsin.engine.model import (
     CheckResult,
     Deferred,

@@ -22,14 +22,13 @@ from tocsin.engine.ops.problems import (
     is_led,
 )
 from tocsin.engine.store import operations
-from tocsin.engine.store.chat_target import disabled_chat_targets
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.health import blocking_sessions
 from tocsin.engine.store.installation import Process, processes
 from tocsin.engine.store.mail_event import MailEventCounts, mail_event_counts
 from tocsin.engine.store.operations import Lately, Minute, count_minutes
 from tocsin.engine.store.replica import Reads
-from tocsin.engine.store.webhook import failing_webhooks
+from tocsin.engine.store.target import disabled_chat_targets, failing_webhooks
 
 # Requests at the same time share a reading. A reading that took long is kept for longer, so that readings never take
 # more than a few percent of the database's time.

@@ -11,12 +11,11 @@ from msgspec import Struct
 
 from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.model import PROVIDERS, ActorReport
-from tocsin.engine.store.chat_target import DisabledChat
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import Process
 from tocsin.engine.store.mail_event import MailEventCounts
 from tocsin.engine.store.operations import MOST, ChannelRow, ThrottledApp, Unfinished
-from tocsin.engine.store.webhook import FailingWebhook
+from tocsin.engine.store.target import DisabledChat, FailingWebhook
 
 CRITICAL = "critical"
 WARNING = "warning"

@@ -1,4 +1,4 @@
-"""The ledger: claim, presend check, settle; and the time zones of claimed mails."""
+"""The ledger: claim, presend check, settle; the time zones of claimed mails, and how fast all workers may send."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tocsin.engine.model import (
     DeliveryState,
     Message,
     Priority,
+    SendHold,
     Withheld,
     Zone,
 )
@@ -339,3 +340,15 @@ async def zone_rules(database: Database, names: Collection[str]) -> list[Zone]:
 
 def _to_zone(name: str, starts: Iterable[int], utc_offsets: Iterable[int]) -> Zone:
     return Zone(name, tuple(starts), tuple(utc_offsets))
+
+
+async def take_slots(database: Database, channel: Channel, count: int, gap: float) -> float:
+    """Takes slots that are `gap` seconds apart; returns in how many seconds the first one is."""
+    return float(
+        await database.value(_SQL["take_slots"], channel=channel.value, count=count, gap=gap)
+    )
+
+
+async def hold_sending(database: Database, hold: SendHold) -> None:
+    """Stores a pause that a provider asked for; all workers have it at once."""
+    await database.run(_SQL["hold_sending"], key=hold.key, reason=hold.reason, seconds=hold.seconds)

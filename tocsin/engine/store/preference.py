@@ -13,7 +13,7 @@ from tocsin.engine.model import Conflict, Invalid, NotFound
 from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.engine.store.digest import check_timezone
 from tocsin.engine.store.pagination import Cursor, Page, page
-from tocsin.engine.store.webhook import Unsubscribed, report_unsubscribed
+from tocsin.engine.store.target import Unsubscribed, report_unsubscribed
 from tocsin.engine.text import nearest
 from tocsin.sql import load
 

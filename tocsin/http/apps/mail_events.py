@@ -35,10 +35,9 @@ from tocsin.engine.mail.returned import (
 from tocsin.engine.mail.returned_providers import UnreadableReport
 from tocsin.engine.mail.returned_ses import SnsMessage, SnsVerifier
 from tocsin.engine.model import Invalid, NotFound
-from tocsin.engine.store import suppression
+from tocsin.engine.store import mail_event
 from tocsin.engine.store.credential import MAIL_EVENTS, SUPPRESSIONS
-from tocsin.engine.store.mail_event import record_mail_events
-from tocsin.engine.store.suppression import Suppression
+from tocsin.engine.store.mail_event import Suppression, record_mail_events
 from tocsin.http.auth import apps_router, router
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.fields import CursorText, Limit, page_links, read_cursor, without_nulls
@@ -326,7 +325,7 @@ async def list_suppressions(
 
     Newest first: the addresses that must not be mailed, and why. They are masked.
     """
-    page = await suppression.list_suppressions(
+    page = await mail_event.list_suppressions(
         services.database, reason, cursor=read_cursor(cursor), limit=limit
     )
     kept = without_nulls(limit=limit, reason=reason)
@@ -341,7 +340,7 @@ async def lift_suppression(services: NamedDependency[Services], address: FromPat
     The address may be mailed again, from the next notification on. A mailbox that still does not exist is suppressed
     again by its next mail. A 404: the address is not suppressed.
     """
-    await suppression.lift(services.database, decoded(address))
+    await mail_event.lift(services.database, decoded(address))
 
 
 def explained(found: Suppression) -> ListedSuppression:

@@ -14,12 +14,11 @@ from yarl import URL
 
 from tocsin.engine.actors.machinery.endpoints import URL_CURES, resolved_url_fault
 from tocsin.engine.model import DeliveryState, Invalid
-from tocsin.engine.store import chat_target
-from tocsin.engine.store import webhook as store
-from tocsin.engine.store.chat_target import StoredChatTarget
+from tocsin.engine.store import target as store
 from tocsin.engine.store.credential import CHANNELS
-from tocsin.engine.store.webhook import (
+from tocsin.engine.store.target import (
     RotatedSecret,
+    StoredChatTarget,
     Webhook,
     WebhookMessage,
     WebhookType,
@@ -291,7 +290,7 @@ async def put_chat_target(
             ("recipient", "Give exactly one of recipient and topic."),
         )
     await _check_url(data, allow_loopback=services.settings.allow_private_endpoints)
-    found = await chat_target.put_chat_target(
+    found = await store.put_chat_target(
         services.database,
         name,
         kind=data.kind,
@@ -322,7 +321,7 @@ async def list_chat_targets(
 
     Newest first; a disabled one with the reason that its service gave.
     """
-    page = await chat_target.list_chat_targets(
+    page = await store.list_chat_targets(
         services.database,
         recipient_id=recipient,
         topic=topic,
@@ -340,7 +339,7 @@ async def delete_chat_target(services: NamedDependency[Services], name: TargetNa
 
     What waits for it is not sent.
     """
-    await chat_target.delete_chat_target(services.database, name)
+    await store.delete_chat_target(services.database, name)
 
 
 async def _check_url(data: NewChatTarget, *, allow_loopback: bool) -> None:

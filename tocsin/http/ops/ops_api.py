@@ -19,9 +19,9 @@ from tocsin.engine.store import operations as store
 from tocsin.engine.store.credential import Operator
 from tocsin.engine.store.database import Queries
 from tocsin.engine.store.event import Event, get_event
+from tocsin.engine.store.mail_event import lift_by_id
+from tocsin.engine.store.mail_event import list_suppressions as find_suppressions
 from tocsin.engine.store.notification import Decisions, why
-from tocsin.engine.store.suppression import lift_by_id
-from tocsin.engine.store.suppression import list_suppressions as find_suppressions
 from tocsin.http.apps.mail_events import ListedSuppression, SuppressionReason, explained
 from tocsin.http.fields import CursorText, Limit, RowId, read_cursor
 from tocsin.http.observability import QUIET

@@ -20,7 +20,6 @@ from msgspec import Struct
 
 from tocsin.engine.mail.links import Choose
 from tocsin.engine.model import Conflict, Invalid, NotFound
-from tocsin.engine.store import action as action_store
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.notification import Action, Notification, get_notification
 from tocsin.http.auth import Authenticator, people_router, router
@@ -255,7 +254,7 @@ class _Asked(Struct, frozen=True):
 
     link: Choose
     notification: Notification
-    closed: action_store.Closed | None
+    closed: store.Closed | None
     reader: Reader
 
     def action(self, key: str) -> Action:
@@ -287,7 +286,7 @@ class _Asked(Struct, frozen=True):
             ),
         )
 
-    def over(self, closed: action_store.Closed) -> ActionResult:
+    def over(self, closed: store.Closed) -> ActionResult:
         """Returns the outcome where nothing can be chosen any more."""
         gettext = self.reader.gettext
         return ActionResult(gettext("There is nothing left to choose"), gettext(_OVER[closed]))
@@ -349,7 +348,7 @@ async def press_from_page(
     asked.action(key)
     link = asked.link
     try:
-        result = await action_store.try_press(
+        result = await store.try_press(
             services.database, link.recipient_id, link.notification_id, key
         )
     except Conflict:
@@ -364,9 +363,7 @@ async def press_from_page(
 async def _asked(services: Services, request: AnyRequest, token: str) -> _Asked:
     link = services.links.read_choose(token, datetime.now(UTC))
     found = await get_notification(services.database, link.recipient_id, link.notification_id)
-    state = await action_store.actions_state(
-        services.database, link.recipient_id, link.notification_id
-    )
+    state = await store.actions_state(services.database, link.recipient_id, link.notification_id)
     return _Asked(link, found, state.closed, reader(services, request, state.locale))
 
 

@@ -11,13 +11,13 @@ from msgspec import Struct
 from tocsin.engine.explain.why import mask
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress, UnsubscribeDigest
 from tocsin.engine.model import Channel, EventType, NotFound
+from tocsin.engine.store import mail_event
 from tocsin.engine.store import preference as store
-from tocsin.engine.store import suppression
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
-from tocsin.engine.store.webhook import Unsubscribed
+from tocsin.engine.store.target import Unsubscribed
 from tocsin.http.pages.html import Reader, _
 
 Overrides = dict[str, dict[str, bool | None]]
@@ -247,7 +247,7 @@ class _OfTypes(_OfPerson):
 
     async def _mail_again(self, address: str) -> None:
         """Takes back what the address turned off before it had an account."""
-        await suppression.undo_unsubscribed(self._database, address)
+        await mail_event.undo_unsubscribed(self._database, address)
         before = await get_preferences(self._database, self._person)
         if off := [key for key in self._keys("type") if not is_on(before, key)]:
             on: Overrides = {key: {Channel.EMAIL: True} for key in off}
@@ -295,11 +295,11 @@ class _OfAddress(OptOut):
         ]
 
     async def turn_off(self, scope: str) -> Done:
-        await suppression.suppress_unsubscribed(self._database, self._address)
+        await mail_event.suppress_unsubscribed(self._database, self._address)
         return Done(self._done(scope))
 
     async def undo(self, _scope: str) -> Done:
-        if await suppression.undo_unsubscribed(self._database, self._address):
+        if await mail_event.undo_unsubscribed(self._database, self._address):
             return self._undone(
                 self.reader.gettext("Emails to %(address)s are on now.", address=self._masked)
             )

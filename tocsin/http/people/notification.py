@@ -9,7 +9,6 @@ from msgspec import Struct
 
 from tocsin.engine.explain.why import Explanation, explain
 from tocsin.engine.model import NotFound
-from tocsin.engine.store import action as action_store
 from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.database import Queries
@@ -121,9 +120,7 @@ async def press_action(
     The first press counts, on whatever device, and marks the notification read. The same key again is a 200 too;
     another key, or a notification that was cancelled, replaced or has expired, is a 409.
     """
-    found = await action_store.press(
-        services.database, request.auth.recipient_id, notification_id, key
-    )
+    found = await store.press(services.database, request.auth.recipient_id, notification_id, key)
     return found.with_picture_of(services.settings.avatar_hosts)
 
 

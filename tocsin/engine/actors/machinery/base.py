@@ -33,8 +33,7 @@ from tocsin.engine.actors.machinery.envelope import (
     RetryNow,
     SendResult,
 )
-from tocsin.engine.actors.machinery.holds import Holds
-from tocsin.engine.actors.machinery.send_rate import SendRate
+from tocsin.engine.actors.machinery.shared_limits import Holds, SendRate
 from tocsin.engine.model import (
     ActorReport,
     Deferred,

@@ -1,19 +1,23 @@
-"""Webhooks: an app's own, which are sent what happened, and those of people, which are a channel of theirs."""
+"""Targets: an app's webhooks, which are sent what happened; people's webhooks; and chats of people and of topics."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import re
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
 
+import structlog
 from msgspec import Struct
 from psycopg.types.json import Jsonb
 
-from tocsin.engine.model import DeliveryState, Invalid, NotFound, Refused
+from tocsin.engine.model import Conflict, DeliveryState, Invalid, NotFound, Refused, Unavailable
 from tocsin.engine.store.database import Database, Queries, Session
+from tocsin.engine.store.pagination import Cursor, Page, page
 from tocsin.sql import load
 
 WebhookType = Literal[
@@ -34,12 +38,20 @@ BOTH_VALID = timedelta(hours=24)
 MOST_REPLAYED = 10_000
 """Messages that one call replays."""
 
-_SQL = load("webhook")
+_SQL = load("target")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LONGEST_ID = 200
 _PREFIX = "whsec_"
 _SECRET_BYTES = 32
 _DISABLED = "The webhook is disabled: PUT it again, which enables it."
+# Rows of one statement, each of up to 500 messages.
+_ROWS = 20
+# Seconds between two looks at the outbox, and while there is no app webhook.
+_PAUSE = 0.25
+_PAUSE_WITHOUT = 2.0
+_CHECK_FAILING = timedelta(minutes=1)
+
+log = structlog.get_logger("tocsin.webhooks")
 
 
 class Webhook(Struct, frozen=True, kw_only=True):
@@ -320,3 +332,104 @@ def _public(found: _Found) -> dict[str, Any]:
 
 def _not_found(name: str) -> NotFound:
     return NotFound(f"There is no webhook {name[:100]!r}.")
+
+
+class StoredChatTarget(Struct, frozen=True):
+    """A target with its URL, which is a secret; `known`: it was there before."""
+
+    id: int
+    name: str
+    kind: str
+    url: str
+    recipient: str | None
+    topic: str | None
+    created_at: datetime
+    disabled_at: datetime | None
+    disabled_reason: str | None
+    known: bool
+
+
+class DisabledChat(Struct, frozen=True):
+    """A topic's target that its service refused."""
+
+    name: str
+    kind: str
+    disabled_at: datetime
+    disabled_reason: str
+
+
+async def put_chat_target(
+    database: Database,
+    name: str,
+    *,
+    kind: str,
+    url: str,
+    recipient_id: str | None,
+    topic: str | None,
+) -> StoredChatTarget:
+    """Makes a target, or changes it and enables it again. Raises Invalid for an unknown person or a wrong topic."""
+    async with database.transaction() as session:
+        if recipient_id is not None:
+            await session.value(_SQL["check_recipient_known"], recipient_id=recipient_id)
+        if topic is not None:
+            await session.value(_SQL["check_topic"], topic=topic)
+        return await session.one(
+            StoredChatTarget,
+            _SQL["put_chat_target"],
+            name=name,
+            chat_kind=kind,
+            url=url,
+            recipient_id=recipient_id,
+            topic=topic,
+        )
+
+
+async def list_chat_targets(
+    database: Database,
+    *,
+    recipient_id: str | None,
+    topic: str | None,
+    cursor: Cursor | None,
+    limit: int,
+) -> Page[StoredChatTarget]:
+    """Returns a page of them, newest first; of one person or one topic, where given."""
+    name = "list_newer_chat_targets" if cursor and cursor.newer else "list_older_chat_targets"
+    rows = await database.rows(
+        StoredChatTarget,
+        _SQL[name],
+        recipient_id=recipient_id,
+        topic=topic,
+        at=cursor and cursor.at,
+        id=cursor and cursor.id,
+        limit=limit + 1,
+    )
+    return page(rows, cursor, limit)
+
+
+async def delete_chat_target(database: Database, name: str) -> None:
+    """Deletes a target; raises NotFound."""
+    if not await database.value(_SQL["delete_chat_target"], name=name):
+        raise NotFound("There is no chat target of that name.")
+
+
+async def disabled_chat_targets(database: Queries) -> list[DisabledChat]:
+    """Returns the latest targets of topics that are disabled."""
+    return await database.rows(DisabledChat, _SQL["disabled_chat_targets"])
+
+
+async def keep_queueing_webhooks(database: Database) -> None:
+    """Empties the outbox, and disables webhooks that fail for too long, until cancelled; any number of workers may."""
+    checked_at = datetime.now(UTC)
+    while True:
+        pause = _PAUSE_WITHOUT
+        with suppress(Unavailable, Conflict):
+            if await is_wanted(database):
+                pause = _PAUSE
+                while await queue_webhooks(database, _ROWS) == _ROWS:
+                    pass
+            now = datetime.now(UTC)
+            if now - checked_at >= _CHECK_FAILING:
+                for each in await disable_failing(database, now=now, since=checked_at):
+                    log.warning("webhook disabled", webhook=each.name, reason=each.reason)
+                checked_at = now
+        await asyncio.sleep(pause)
