@@ -225,6 +225,12 @@ def test_a_forgotten_await_is_named() -> None:
     asyncio.run(pending)
 
 
+def test_an_unknown_argument_is_named_where_another_one_is_missing() -> None:
+    expected = r"notify\(\) has no argument 'recipients'; there is: recipient"
+    with pytest.raises(TypeError, match=expected):
+        notify(None, recipients=["a"], event_type="b", title="c")  # type: ignore[call-overload]
+
+
 def test_an_unknown_option_names_the_near_one() -> None:
     with pytest.raises(TypeError, match=r"notify\(\) has no argument 'bdoy'; there is: body"):
         notify(None, recipient="a", event_type="b", title="c", bdoy="")  # type: ignore[call-overload]

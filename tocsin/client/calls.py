@@ -101,10 +101,26 @@ def _sql_function(function: Callable[Concatenate[Any, P], T]) -> SqlFunction[P, 
             return function(conn, *args, **kwargs)
         except TypeError as error:
             if error.__traceback__ is not None and error.__traceback__.tb_next is None:
-                error.add_note(f"Call it as {_usage(function)}.")
+                fault = _wrong_name(function, kwargs) or error
+                fault.add_note(f"Call it as {_usage(function)}.")
+                raise fault from None
             raise
 
     return cast("SqlFunction[P, T]", call)
+
+
+def _wrong_name(function: Callable[..., Any], given: Mapping[str, Any]) -> TypeError | None:
+    """Returns the error for an argument that a function does not have, with the name of the nearest one."""
+    from difflib import get_close_matches
+    from inspect import signature
+
+    names = [name for name in signature(function).parameters if name != "conn"]
+    if names[-1] == "options":
+        names[-1:] = _DEFAULTS
+    for name in sorted(given.keys() - names):
+        near = get_close_matches(name, names, 1) or [", ".join(names)]
+        return TypeError(f"{function.__name__}() has no argument {name!r}; there is: {near[0]}")
+    return None
 
 
 def _usage(function: Callable[..., Any]) -> str:
@@ -133,7 +149,7 @@ def notify(
     `recipient` is one id or several; `options` are those of EventOptions. Raises UnknownEventType, UnknownRecipient,
     IdempotencyConflict or InvalidArgument.
     """
-    more = _with_defaults("notify", options)
+    more = _with_defaults(notify, options)
     named = {"event_type": event_type, "recipients": recipient, "title": title}
     return _call(conn, "notify", int, **named, **more)
 
@@ -152,7 +168,7 @@ def notify_topic(
 
     With `subscribe_initiator` the initiator follows the topic from then on, unless they have muted it.
     """
-    more = _with_defaults("notify_topic", options) | {"subscribe_initiator": subscribe_initiator}
+    more = _with_defaults(notify_topic, options) | {"subscribe_initiator": subscribe_initiator}
     return _call(conn, "notify_topic", int, topic=topic, event_type=event_type, title=title, **more)
 
 
@@ -169,7 +185,7 @@ def notify_email(
 
     A person without an account gets a mail; it is in their inbox after `claim_email` was called for them.
     """
-    more = _with_defaults("notify_email", options)
+    more = _with_defaults(notify_email, options)
     return _call(conn, "notify_email", int, email=email, event_type=event_type, title=title, **more)
 
 
@@ -266,13 +282,10 @@ def register_push_token(
     )
 
 
-def _with_defaults(function: str, options: EventOptions) -> dict[str, Any]:
-    if wrong := options.keys() - _DEFAULTS.keys():
-        from difflib import get_close_matches
-
-        name = min(wrong)
-        near = get_close_matches(name, _DEFAULTS, 1) or [", ".join(_DEFAULTS)]
-        raise TypeError(f"{function}() has no argument {name!r}; there is: {near[0]}")
+def _with_defaults(function: SqlFunction[..., int], options: EventOptions) -> dict[str, Any]:
+    wrong = options.keys() - _DEFAULTS.keys()
+    if wrong and (fault := _wrong_name(function, options)):
+        raise fault
     return {**_DEFAULTS, **options}
 
 

@@ -31,8 +31,8 @@ from tocsin.dev.supervisor import (
     UpError,
     wait_for_make_end,
 )
+from tocsin.engine.background import in_thread
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
-from tocsin.engine.threads import in_thread
 from tocsin.settings import Settings, read_settings
 from tocsin.settings.keys import new_vapid_key
 from tocsin.settings.running_instance import (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
 from tocsin.engine.actors.machinery.shared_limits import Holds, SendRate
 from tocsin.engine.actors.webhook import WebhookActor
+from tocsin.engine.background import in_background
 from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
 from tocsin.engine.deliver.delivery_traces import start_traces
 from tocsin.engine.dispatch.dispatcher import Dispatcher
@@ -108,39 +109,36 @@ async def running_engine(
             traces=traces,
         )
         dispatcher = Dispatcher(dsn, badge_pushes=settings.badge_pushes, availability=availability)
-
-        report_now = asyncio.Event()
-
-        def report() -> ProcessReport:
-            reports = [each for actor in actors.values() for each in actor.reports()]
-            if metrics:
-                metrics.show(reports)
-            return ProcessReport(leading=dispatcher.leading, actors=reports)
-
-        async with (
-            _in_background(
-                dispatcher.run(),
-                _keep_offering(database, actors),
-                keep_queueing_webhooks(database),
-                keep_reporting(
-                    database,
-                    identity,
-                    report,
-                    lambda state: pace.holds.learn(state.holds),
-                    report_now,
-                ),
+        retention = Retention(settings.retention_days, settings.unread_retention_days)
+        engine = Engine(deliverer, database, retention, asyncio.Event())
+        report = partial(_report, dispatcher, actors, metrics)
+        work = (
+            dispatcher.run(),
+            _keep_offering(database, actors),
+            keep_queueing_webhooks(database),
+            keep_reporting(
+                database,
+                identity,
+                report,
+                lambda state: pace.holds.learn(state.holds),
+                engine.report_now,
             ),
-            deliverer.running(),
-        ):
+        )
+        async with in_background(*work), deliverer.running():
             log.info(
                 "working", channels=[each.value for each in channels], providers=sorted(actors)
             )
-            yield Engine(
-                deliverer,
-                database,
-                Retention(settings.retention_days, settings.unread_retention_days),
-                report_now,
-            )
+            yield engine
+
+
+def _report(
+    dispatcher: Dispatcher, actors: Mapping[str, AnyActor], metrics: WorkerMetrics | None
+) -> ProcessReport:
+    """Returns what the worker reports of itself, and shows it in its metrics."""
+    reports = [each for actor in actors.values() for each in actor.reports()]
+    if metrics:
+        metrics.show(reports)
+    return ProcessReport(leading=dispatcher.leading, actors=reports)
 
 
 @asynccontextmanager
@@ -215,17 +213,6 @@ async def _opened(database: Database) -> AsyncIterator[Database]:
         yield database
     finally:
         await database.close()
-
-
-@asynccontextmanager
-async def _in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(each) for each in work]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Pace(Struct, frozen=True):

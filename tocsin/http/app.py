@@ -20,6 +20,7 @@ from litestar.di import Provide
 from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, ControllerRouterHandler
 
+from tocsin.engine.background import in_background
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.ops.overview import Overviews, keep_counting
@@ -94,22 +95,15 @@ def create_app(
     reads = reads or Reads(database)
     if reads.uses_standby:
         metrics.replica_reads = reads.served
-    offload = Offload(
-        settings,
-        database.dsn,
-        pooler=database.pooler,
-        hanging=lambda: database.availability.hanging(),  # noqa: PLW0108 - tests replace the database
-    )
     links = Links(settings.public_url or "", link_key)
-    shared = {
+    shared: dict[str, Any] = {
         "services": Services(settings, database, hub, links, ReadinessCheck(database), reads),
         "authenticator": Authenticator(settings, database, development_key),
-        "offload": offload,
+        "offload": _offload(settings, database),
     }
     provided = shared | {"metrics": metrics, "overviews": Overviews(database, reads)}
-    rate_limiting = RateLimiting(
-        settings, processes or ServingProcesses(), development=development_key is not None
-    )
+    development = development_key is not None
+    rate_limiting = RateLimiting(settings, processes or ServingProcesses(), development=development)
     summary = RequestSummary(metrics, "GET", COUNT_PATH.rstrip("/"), 200)
     app = Litestar(
         [*_ROUTERS, Router("/", route_handlers=extra_routes, include_in_schema=False)],
@@ -122,15 +116,22 @@ def create_app(
         openapi_config=openapi.openapi_config(settings.public_url),
         plugins=[openapi.StructSchemas()],
         logging_config=None,
-        on_shutdown=[summary.log, offload.stop],
+        on_shutdown=[summary.log, shared["offload"].stop],
         debug=False,
     )
     _check_scopes(app)
-    for wrapped in _around(app, settings, metrics, summary):
+    for wrapped in _around(app, settings, metrics, summary, development=development):
         app.asgi_handler = wrapped(app.asgi_handler)
-    if development_key is not None:
-        app.asgi_handler = LoopbackHosts(app.asgi_handler)  # nothing at all for other names
     return app
+
+
+def _offload(settings: Settings, database: Database) -> Offload:
+    return Offload(
+        settings,
+        database.dsn,
+        pooler=database.pooler,
+        hanging=lambda: database.availability.hanging(),  # noqa: PLW0108 - tests replace the database
+    )
 
 
 async def _before_handler(request: AnyRequest) -> None:
@@ -140,7 +141,12 @@ async def _before_handler(request: AnyRequest) -> None:
 
 
 def _around(
-    app: Litestar, settings: Settings, metrics: Metrics, summary: RequestSummary
+    app: Litestar,
+    settings: Settings,
+    metrics: Metrics,
+    summary: RequestSummary,
+    *,
+    development: bool,
 ) -> Iterator[Callable[[ASGIApp], ASGIApp]]:
     """Yields the middleware around Litestar, the innermost first.
 
@@ -169,6 +175,8 @@ def _around(
         origins=settings.allowed_origins,
     )
     yield StoppedRequests
+    if development:
+        yield LoopbackHosts  # nothing at all for other names
 
 
 def _paths_of_people(app: Litestar) -> Iterator[str]:
@@ -298,20 +306,11 @@ async def _services(
     def report() -> ProcessReport:
         return ProcessReport(leading=dispatcher.leading, streams=hub.open_streams)
 
-    tasks = [
-        asyncio.create_task(dispatcher.run(), name="dispatcher"),
-        asyncio.create_task(keep_counting(database), name="minutes"),
-        asyncio.create_task(
-            keep_reporting(database, new_identity("serve"), report, processes.learn),
-            name="report",
-        ),
-    ]
+    report_and_learn = keep_reporting(database, new_identity("serve"), report, processes.learn)
     try:
-        yield database, hub, reads
+        async with in_background(dispatcher.run(), keep_counting(database), report_and_learn):
+            yield database, hub, reads
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await hub.stop()
         await reads.stop()
         await database.close()

@@ -24,6 +24,7 @@ from tocsin.engine.actors.machinery.endpoints import is_allowed, url_fault
 from tocsin.engine.actors.machinery.envelope import Clock, Envelope, RetryNow, SendResult, describe
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
 from tocsin.engine.actors.machinery.shared_limits import Holds, target_key
+from tocsin.engine.background import in_thread
 from tocsin.engine.model import (
     CheckResult,
     Deferred,
@@ -35,7 +36,6 @@ from tocsin.engine.model import (
     Sent,
     Unsent,
 )
-from tocsin.engine.threads import in_thread
 
 if TYPE_CHECKING:
     from apprise import NotifyBase

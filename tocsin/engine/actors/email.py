@@ -19,8 +19,8 @@ from tocsin.engine.actors.email_reply import Step, classify
 from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
+from tocsin.engine.background import in_thread
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
-from tocsin.engine.threads import in_thread
 from tocsin.settings.addresses import TAG_PLACE, SmtpServer
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -12,10 +12,10 @@ import psycopg
 import structlog
 from msgspec import Struct
 
+from tocsin.engine.background import in_thread
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import connect, find_fault, probe
 from tocsin.engine.store.database import Database, Queries
-from tocsin.engine.threads import in_thread
 from tocsin.sql import load
 from tocsin.sql.install import State, state
 

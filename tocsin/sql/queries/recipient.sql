@@ -174,8 +174,7 @@ select
     e.cancelled_at,
     e.created_at
 from tocsin.event e
-where (e.fanned_out_at is null or e.email is not null and e.initiator_skipped)
-    and e.fanned_out_at is null
+where e.fanned_out_at is null
     and (
         :recipient_id = any (e.recipients)
         or tocsin.compared_address(e.email) = any (tocsin.all_addresses_of(:recipient_id))

@@ -1,12 +1,13 @@
-"""Blocking calls beside the event loop."""
+"""Work beside a task: blocking calls in threads, and tasks that run meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from threading import Thread
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -28,3 +29,15 @@ def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> as
 
     Thread(target=run, daemon=True).start()
     return asyncio.wrap_future(future)
+
+
+@asynccontextmanager
+async def in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs all this meanwhile, as tasks that are cancelled in the end."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
