@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.support.services import LONGEST, service_dsn, until
-from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.badge import BadgeHub
 from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import LeaderSession

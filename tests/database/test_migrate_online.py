@@ -17,7 +17,6 @@ from tocsin.engine.store.catalogue_file import default_catalogue
 from tocsin.engine.store.health import NotReady, check_start
 from tocsin.migrate import migrate
 from tocsin.sql import install as module
-from tocsin.sql import online
 from tocsin.sql.install import MigrationError
 
 Db = psycopg.Connection[Any]
@@ -44,7 +43,7 @@ def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Later:
         added.append(tmp_path / name)
 
     monkeypatch.setattr(module, "sql_files", with_added)
-    monkeypatch.setattr(online, "sql_files", with_added)
+    monkeypatch.setattr("tocsin.migrate.sql_files", with_added)
     return add
 
 

@@ -21,7 +21,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from tocsin.engine.background import in_background
-from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.badge import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.ops.overview import Overviews, keep_counting
 from tocsin.engine.store.connection import serve_pools

@@ -77,7 +77,7 @@ def install(
     """Brings both schemas to this version in the connection's transaction; repeats nothing that was done before.
 
     `catalogue` is what a new database starts with, as `CatalogueFile.in_order()` has it. Where it is `online`, what
-    `tocsin.sql.online` does is left out. A table that stays locked for longer than `lock_timeout` raises
+    `tocsin.migrate` does is left out. A table that stays locked for longer than `lock_timeout` raises
     LockNotAvailable. Role and settings of the session are put back at the end. Raises MigrationError or RoleError.
     """
     report = report or _ignore

@@ -19,11 +19,10 @@ from msgspec import Struct
 from tocsin.engine.actors.machinery.admission import Permits
 from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
-from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases
+from tocsin.engine.deliver.claiming import Batch, DatabaseRetry, Leases, Throttle
 from tocsin.engine.deliver.delivery_traces import DeliveryTraces
 from tocsin.engine.deliver.outcome_writer import AttemptLog, CountAttempts, OutcomeWriter
 from tocsin.engine.deliver.settlement import render_failed, settle_all, skip
-from tocsin.engine.deliver.throttling import Throttle
 from tocsin.engine.mail.loader import TemplateFailed
 from tocsin.engine.model import Channel, Claimed, Entry, Message, Priority, Settlement
 from tocsin.engine.store import delivery as store

@@ -1,1 +1,0 @@
-"""Unread counts, open streams and their positions."""
