@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -33,17 +34,27 @@ from bench.record import Goal, Record, keep
 from bench.rounds import in_turns
 from bench.stage import free_port
 
-from tests.support.sending import send_by
 from tocsin.engine.actors import email_mime as mime
 from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.mail.links import Links
 from tocsin.engine.mail.render import mail_renderer
-from tocsin.engine.model import Channel, CheckResult, Claimed, Mail, Message, Priority, Sent
+from tocsin.engine.model import (
+    Channel,
+    CheckResult,
+    Claimed,
+    Mail,
+    Message,
+    Outcome,
+    Priority,
+    Sent,
+    Settlement,
+)
 from tocsin.settings.addresses import SmtpServer
 
 SENDER = "Example Club <notifications@example.com>"
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-AT_ONCE = 64
+CLAIMED = 128  # at once, as in a worker
+RENDERING = 0.002  # seconds, after which the senders run, as in a worker
 CONNECTIONS = 4
 
 OURS, ONE_EVENT = "tocsin, each its own event", "tocsin, one event for all"
@@ -100,7 +111,7 @@ def ours(port: int, count: int, *, by_event: bool) -> float:
 
 
 async def sent(port: int, deliveries: Sequence[Claimed]) -> float:
-    """Renders and sends them, as many at a time as the actor's mailbox holds for one job."""
+    """Renders and sends them as a worker does: for as many permits as it gets, then the next ones."""
     actor = EmailActor(
         presend_check=presend_check,
         sender=SENDER,
@@ -108,19 +119,28 @@ async def sent(port: int, deliveries: Sequence[Claimed]) -> float:
         senders=CONNECTIONS,
     )
     await actor.start()
-    waiting: Iterator[Claimed] = iter(deliveries)
+    outcomes: list[Outcome] = []
+    all_settled = asyncio.Event()
 
-    async def carry() -> None:
-        for one in waiting:
-            settlement = await send_by(actor, render([one], ()))
-            assert isinstance(settlement.outcome, Sent), settlement
+    def on_settled(settlement: Settlement) -> None:
+        outcomes.append(settlement.outcome)
+        if len(outcomes) == len(deliveries):
+            all_settled.set()
 
     started = time.perf_counter()
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(carry())
+    waiting = deque(deliveries)
+    while waiting:
+        async with actor.acquire(min(CLAIMED, len(waiting))) as permits:
+            others_ran_at = time.monotonic()
+            for _ in range(permits.size):
+                permits.submit(render([waiting.popleft()], ()), on_settled)
+                if time.monotonic() - others_ran_at > RENDERING:
+                    await asyncio.sleep(0)
+                    others_ran_at = time.monotonic()
+    await all_settled.wait()
     seconds = time.perf_counter() - started
     await actor.stop()
+    assert all(isinstance(outcome, Sent) for outcome in outcomes), outcomes
     return seconds
 
 
