@@ -88,6 +88,7 @@ class Connector(procrastinate.PsycopgConnector):
             dsn,
             pooler=settings.pooler_url,
             max_size=pools.queue,
+            good_for=1.0,  # each look for jobs would be two round trips
             search_path=QUEUE_SCHEMA,
             primary=True,
         )
