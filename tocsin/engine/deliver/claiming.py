@@ -18,6 +18,7 @@ from uuid import UUID, uuid4
 import structlog
 from msgspec import structs
 
+from tocsin.engine.background import wait_for_any
 from tocsin.engine.deliver.outcome_writer import RETRY, OutcomeWriter
 from tocsin.engine.model import LEASE, Channel, Claimed, Conflict, Priority, Unavailable
 from tocsin.engine.store import delivery as store
@@ -88,12 +89,7 @@ class DatabaseRetry:
 
     async def _wait(self, waiting: Awaitable[object]) -> None:
         """Waits, but no longer than until the worker stops."""
-        tasks = {asyncio.ensure_future(waiting), asyncio.ensure_future(self._stopped.wait())}
-        try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in tasks:
-                task.cancel()
+        await wait_for_any(waiting, self._stopped.wait())
 
 
 class Leases:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import (
     AbstractAsyncContextManager,
     asynccontextmanager,
@@ -33,6 +33,7 @@ from tocsin.engine.store.connection import (
     last_address_first,
 )
 from tocsin.engine.store.lost_sessions import note_session
+from tocsin.engine.store.pagination import Cursor, Page, RowT, page
 from tocsin.sql import load
 
 # Arrays in PostgreSQL's text format: for the statements that a worker runs all the time, where psycopg's own writing of
@@ -118,6 +119,20 @@ class Queries(ABC):
     async def one(self, kind: MakeRow[T], statement: LiteralString, **arguments: object) -> T:
         """Returns the row of a statement that always has one."""
         return (await self.rows(kind, statement, **arguments))[0]
+
+    async def page(
+        self,
+        kind: MakeRow[RowT],
+        statements: Mapping[str, LiteralString],
+        noun: str,
+        cursor: Cursor | None,
+        limit: int,
+        **arguments: object,
+    ) -> Page[RowT]:
+        """Returns a page of a list: by the statement `list_older_<noun>`, or `list_newer_<noun>` back from a cursor."""
+        statement = statements[f"list_{'newer' if cursor and cursor.newer else 'older'}_{noun}"]
+        place = {"at": cursor and cursor.at, "id": cursor and cursor.id, "limit": limit + 1}
+        return page(await self.rows(kind, statement, **place, **arguments), cursor, limit)
 
     async def column(self, statement: LiteralString, **arguments: object) -> list[Any]:
         """Returns the first column."""

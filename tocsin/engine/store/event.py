@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import EventType, Invalid, NotFound
 from tocsin.engine.store.database import Database, Queries, Session
-from tocsin.engine.store.pagination import Cursor, Page, page
+from tocsin.engine.store.pagination import Cursor, Page
 from tocsin.sql import load
 
 _SQL = load("event")
@@ -255,18 +255,8 @@ async def list_events(
     database: Queries, wanted: EventFilter, *, cursor: Cursor | None, limit: int
 ) -> Page[EventSummary]:
     """Returns a page of events, newest first."""
-    name = "list_newer_events" if cursor and cursor.newer else "list_older_events"
-    rows = await database.rows(
-        EventSummary,
-        _SQL[name],
-        recipient_id=wanted.recipient_id,
-        event_type=wanted.event_type,
-        since=wanted.since,
-        at=cursor and cursor.at,
-        id=cursor and cursor.id,
-        limit=limit + 1,
-    )
-    return page(rows, cursor, limit)
+    filters = structs.asdict(wanted)
+    return await database.page(EventSummary, _SQL, "events", cursor, limit, **filters)
 
 
 async def cancel_event(database: Database, event_id: int) -> int:

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database, Queries
-from tocsin.engine.store.pagination import Cursor, Page, page
+from tocsin.engine.store.pagination import Cursor, Page
 from tocsin.engine.store.target import Unsubscribed, report_unsubscribed
 from tocsin.sql import load
 
@@ -83,16 +83,7 @@ async def list_suppressions(
     database: Queries, reason: str | None, *, cursor: Cursor | None, limit: int
 ) -> Page[Suppression]:
     """Returns a page of them, newest first; with `reason`, of that one only."""
-    name = "list_newer_suppressions" if cursor and cursor.newer else "list_older_suppressions"
-    rows = await database.rows(
-        Suppression,
-        _SQL[name],
-        reason=reason,
-        at=cursor and cursor.at,
-        id=cursor and cursor.id,
-        limit=limit + 1,
-    )
-    return page(rows, cursor, limit)
+    return await database.page(Suppression, _SQL, "suppressions", cursor, limit, reason=reason)
 
 
 async def lift(database: Database, address: str) -> str:

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from tocsin.engine.model import Conflict, Invalid, NotFound
 from tocsin.engine.store.database import Database, Queries, Session
 from tocsin.engine.store.digest import check_timezone
-from tocsin.engine.store.pagination import Cursor, Page, page
+from tocsin.engine.store.pagination import Cursor, Page
 from tocsin.engine.store.target import Unsubscribed, report_unsubscribed
 from tocsin.engine.text import nearest
 from tocsin.sql import load
@@ -78,16 +78,9 @@ async def list_subscriptions(
             await session.value(_SQL["check_topic"], topic=topic)
             found = await _find(session, recipient_id, topic)
         return Page([] if found is None else [found])
-    name = "list_newer_subscriptions" if cursor and cursor.newer else "list_older_subscriptions"
-    rows = await database.rows(
-        Subscription,
-        _SQL[name],
-        recipient_id=recipient_id,
-        at=cursor and cursor.at,
-        id=cursor and cursor.id,
-        limit=limit + 1,
+    return await database.page(
+        Subscription, _SQL, "subscriptions", cursor, limit, recipient_id=recipient_id
     )
-    return page(rows, cursor, limit)
 
 
 async def latest_of_topics(

@@ -16,6 +16,7 @@ from procrastinate.jobs import Notification
 from procrastinate.manager import NotificationCallback
 from psycopg.errors import RaiseException
 
+from tocsin.engine.background import wait_for_any
 from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store.connection import KEEPALIVES, Availability, worker_pools
 from tocsin.engine.store.database import Database, connect_directly
@@ -202,15 +203,7 @@ class Connector(procrastinate.PsycopgConnector):
 
     async def _until_available(self) -> None:
         """Waits for the database, or until the worker stops."""
-        waiting = {
-            asyncio.create_task(self._opened.availability.wait()),
-            asyncio.create_task(self._stopping.wait()),
-        }
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in waiting:
-                task.cancel()
+        await wait_for_any(self._opened.availability.wait(), self._stopping.wait())
         await asyncio.sleep(_AGAIN)
 
     @property

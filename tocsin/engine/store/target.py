@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from tocsin.engine.model import Conflict, DeliveryState, Invalid, NotFound, Refused, Unavailable
 from tocsin.engine.store.database import Database, Queries, Session
-from tocsin.engine.store.pagination import Cursor, Page, page
+from tocsin.engine.store.pagination import Cursor, Page
 from tocsin.sql import load
 
 WebhookType = Literal[
@@ -393,17 +393,8 @@ async def list_chat_targets(
     limit: int,
 ) -> Page[StoredChatTarget]:
     """Returns a page of them, newest first; of one person or one topic, where given."""
-    name = "list_newer_chat_targets" if cursor and cursor.newer else "list_older_chat_targets"
-    rows = await database.rows(
-        StoredChatTarget,
-        _SQL[name],
-        recipient_id=recipient_id,
-        topic=topic,
-        at=cursor and cursor.at,
-        id=cursor and cursor.id,
-        limit=limit + 1,
-    )
-    return page(rows, cursor, limit)
+    filters = {"recipient_id": recipient_id, "topic": topic}
+    return await database.page(StoredChatTarget, _SQL, "chat_targets", cursor, limit, **filters)
 
 
 async def delete_chat_target(database: Database, name: str) -> None:
