@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from tocsin.engine.actors.chat import ChatActor
 from tocsin.engine.actors.email import EmailActor
@@ -36,7 +36,6 @@ from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import (
     PROVIDERS,
     Channel,
-    CheckResult,
     Claimed,
     Conflict,
     Entry,
@@ -240,10 +239,7 @@ def _actors(
 ) -> dict[str, AnyActor]:
     """Returns what sends for each provider that is configured, or needs no configuration."""
     pace = pace or _pace(settings, database)
-
-    async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
-        return await delivery.presend_check(database, messages)
-
+    presend_check = partial(delivery.presend_check, database)
     actors: dict[str, AnyActor] = {
         "chat": ChatActor(
             presend_check=presend_check,
@@ -296,7 +292,8 @@ def _email_actor(
     settings: Settings, presend_check: PresendCheck, pace: Mapping[str, Any]
 ) -> OneActor:
     """Returns the actor of the mail server, or those of several in their order."""
-    signer, alone = _signer(settings), len(settings.smtp_servers) == 1
+    signer = Signer(**structs.asdict(settings.dkim)) if settings.dkim else None
+    alone = len(settings.smtp_servers) == 1
     actors = [
         EmailActor(
             name="email" if alone else f"email/{server.address}",
@@ -312,14 +309,6 @@ def _email_actor(
         for server in settings.smtp_servers
     ]
     return actors[0] if alone else Failover(actors)
-
-
-def _signer(settings: Settings) -> Signer | None:
-    """Returns the DKIM signer, where there is a key."""
-    key = settings.dkim
-    if key is None:
-        return None
-    return Signer(pem=key.pem, selector=key.selector, domain=key.domain)
 
 
 def _apns_actors(

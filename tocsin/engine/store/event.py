@@ -150,8 +150,8 @@ class TracedEvent(Struct, frozen=True):
     first_delivery_id: int | None
 
 
-class EventSummary(Struct, frozen=True):
-    """One event of a list; `notification_id` is that of the recipient in the filter."""
+class EventOfList(Struct, frozen=True):
+    """What a list has of each event."""
 
     id: int
     event_type: str
@@ -162,6 +162,11 @@ class EventSummary(Struct, frozen=True):
     send_at: datetime | None
     cancelled_at: datetime | None
     notifications: int
+
+
+class EventSummary(EventOfList, frozen=True):
+    """One event of a list; `notification_id` is that of the recipient in the filter."""
+
     notification_id: int | None
 
 

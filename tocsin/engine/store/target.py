@@ -334,10 +334,9 @@ def _not_found(name: str) -> NotFound:
     return NotFound(f"There is no webhook {name[:100]!r}.")
 
 
-class StoredChatTarget(Struct, frozen=True):
-    """A target with its URL, which is a secret; `known`: it was there before."""
+class ChatTarget(Struct, frozen=True):
+    """A target; of its URL only the host is shown."""
 
-    id: int
     name: str
     kind: str
     url: str
@@ -346,6 +345,12 @@ class StoredChatTarget(Struct, frozen=True):
     created_at: datetime
     disabled_at: datetime | None
     disabled_reason: str | None
+
+
+class StoredChatTarget(ChatTarget, frozen=True):
+    """A target with its URL, which is a secret; `known`: it was there before."""
+
+    id: int
     known: bool
 
 

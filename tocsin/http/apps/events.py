@@ -21,6 +21,7 @@ from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.event import (
     Event,
     EventFilter,
+    EventOfList,
     EventSummary,
     MissingRecipient,
     NewEvent,
@@ -289,18 +290,9 @@ class EventNotification(Struct, frozen=True):
     channels: list[ExplainedChannel]
 
 
-class ListedEvent(Struct, frozen=True):
+class ListedEvent(EventOfList, frozen=True):
     """One event of a list; `notification` only with the filter `recipient`."""
 
-    id: int
-    event_type: str
-    title: str
-    initiator: str | None
-    caller: str
-    created_at: datetime
-    send_at: datetime | None
-    cancelled_at: datetime | None
-    notifications: int
     notification: EventNotification | None = None
     reason: str | None = None  # `initiator`: the recipient caused it, and was left out
 

@@ -17,6 +17,7 @@ from tocsin.engine.model import DeliveryState, Invalid
 from tocsin.engine.store import target as store
 from tocsin.engine.store.credential import CHANNELS
 from tocsin.engine.store.target import (
+    ChatTarget,
     RotatedSecret,
     StoredChatTarget,
     Webhook,
@@ -246,19 +247,6 @@ class NewChatTarget(Struct, frozen=True, forbid_unknown_fields=True):
     ]
     recipient: Id | None = None
     topic: Topic | None = None
-
-
-class ChatTarget(Struct, frozen=True):
-    """A target; of its URL only the host is shown."""
-
-    name: str
-    kind: str
-    url: str
-    recipient: str | None
-    topic: str | None
-    created_at: datetime
-    disabled_at: datetime | None
-    disabled_reason: str | None
 
 
 class ChatTargetListing(Struct, frozen=True):
