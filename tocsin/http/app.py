@@ -276,7 +276,7 @@ async def _services(
 ) -> AsyncIterator[tuple[Database, BadgeHub, Reads]]:
     """Yields an open database, a started hub and where to read; meanwhile this process dispatches and reports."""
     # so that badges move while no worker runs
-    from tocsin.engine.dispatch.dispatcher import Dispatcher
+    from tocsin.engine.dispatcher import Dispatcher
 
     if settings.database_url is None:
         raise ValueError("there is no TOCSIN_DATABASE_URL")

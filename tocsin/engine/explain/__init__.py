@@ -1,1 +1,0 @@
-"""Why a person was notified or not, and the table of reasons."""
