@@ -164,7 +164,8 @@ def test_the_browser_of_the_page_is_notified_too(demo: Demo) -> None:
 
 _IS_SHOWN = """async (words) => {
   const [registration] = await navigator.serviceWorker.getRegistrations();
-  const shown = (await registration?.getNotifications()) ?? [];
+  const list = () => registration?.getNotifications() ?? [];
+  const shown = await navigator.locks.request("tocsin-notifications", list);
   return shown.some(({ title, data }) => title.includes(words) && data.navigate);
 }"""
 

@@ -51,9 +51,11 @@ const ask = Notification.requestPermission.bind(Notification);
 Notification.requestPermission = () => (window.asked++, ask());
 """
 
+# With the lock of the pages and the worker: Chromium deletes from its list what is shown while another call lists it.
 _SHOWN = """async () => {
   const all = await navigator.serviceWorker.getRegistrations();
-  const shown = (await Promise.all(all.map((each) => each.getNotifications()))).flat();
+  const list = async () => (await Promise.all(all.map((each) => each.getNotifications()))).flat();
+  const shown = await navigator.locks.request("tocsin-notifications", list);
   return shown.map(({ title, body, tag, data }) => ({ title, body, tag, data }));
 }"""
 
@@ -68,6 +70,34 @@ _CLICK = """async (action) => {
   const [notification] = await self.registration.getNotifications();
   self.dispatchEvent(new NotificationEvent("notificationclick", { notification, action }));
   return opened;
+}"""
+
+
+# The worker takes its time to show a push, and keeps when.
+_SHOW_SLOWLY = """() => {
+  const show = self.registration.showNotification.bind(self.registration);
+  self.showing = {};
+  self.registration.showNotification = async (...given) => {
+    self.showing.start = Date.now();
+    await new Promise((done) => setTimeout(done, 500));
+    await show(...given);
+    self.showing.end = Date.now();
+  };
+}"""
+
+# The page keeps when it lists notifications.
+_RECORD_LISTS = """() => {
+  const list = ServiceWorkerRegistration.prototype.getNotifications;
+  window.lists = [];
+  ServiceWorkerRegistration.prototype.getNotifications = function (...given) {
+    window.lists.push(Date.now());
+    return list.apply(this, given);
+  };
+}"""
+
+_COUNT = """(count) => {
+  const detail = { count, unseen: count };
+  bell.dispatchEvent(new CustomEvent("tocsin:count", { bubbles: true, composed: true, detail }));
 }"""
 
 
@@ -159,8 +189,9 @@ def shown(page: Page) -> list[dict[str, Any]]:
 
 
 def until_shown(page: Page, titles: list[str]) -> None:
+    """Waits until exactly these are shown; the browser lists them in any order."""
     until(
-        lambda: [each["title"] for each in shown(page)] == titles,
+        lambda: sorted(each["title"] for each in shown(page)) == sorted(titles),
         lambda: f"{shown(page)} is shown",
     )
 
@@ -260,14 +291,33 @@ def test_a_count_that_is_older_than_what_is_shown_closes_nothing(
     site.notify(person, "Unread", event_type="messages.new_dm")
     chrome.deliver(chrome.debugger(), bell.page, push.next_message(0))
     until_shown(bell.page, ["Unread"])
-    bell.page.evaluate(
-        """() => {
-          const detail = { count: 0, unseen: 0 };
-          bell.dispatchEvent(new CustomEvent("tocsin:count", { bubbles: true, composed: true, detail }));
-        }"""
-    )
+    bell.page.evaluate(_COUNT, 0)
     bell.page.wait_for_timeout(500)  # in which it would be closed
     until_shown(bell.page, ["Unread"])
+
+
+def test_a_page_lists_no_notifications_while_the_worker_shows_one(
+    site: HostSite, context: BrowserContext, push: Push
+) -> None:
+    person = site.person()
+    chrome = Chrome(context, site.front.origin, push.subscribe())
+    site.sign_in(context, person)
+    bell = open_bell(site, context, attributes="web-push", policy=WITH_WORKER)
+    turn_on(bell)
+    site.notify(person, "Slow", event_type="messages.new_dm")
+    bell.expect_count(1)
+    bell.page.evaluate(_RECORD_LISTS)
+    worker = worker_of(bell.page)
+    worker.evaluate(_SHOW_SLOWLY)
+    chrome.deliver(chrome.debugger(), bell.page, push.next_message(0))
+    until(lambda: worker.evaluate("self.showing.start"), lambda: "the worker shows nothing")
+    bell.page.evaluate(_COUNT, 1)
+    until(lambda: worker.evaluate("self.showing.end"), lambda: "nothing was shown")
+    until(lambda: bell.page.evaluate("lists.length"), lambda: "the page lists nothing")
+    start, end = (worker.evaluate(f"self.showing.{name}") for name in ("start", "end"))
+    lists = bell.page.evaluate("lists")
+    assert [each for each in lists if start < each < end] == []
+    until_shown(bell.page, ["Slow"])
 
 
 def test_what_is_read_elsewhere_leaves_the_screen(

@@ -1,6 +1,7 @@
 // The push subscription of this browser, and what it shows.
 
 import type { Api } from '../shared/api.js';
+import { withNotifications } from '../shared/notification_lock.js';
 
 interface Device {
   token: string; // its last characters
@@ -66,11 +67,11 @@ export class BrowserPush {
 
   /** Closes what was read elsewhere. */
   async closeRead(): Promise<void> {
-    const found = (await (await this.#registration())?.getNotifications()) ?? [];
-    const shown = found.filter(({ data }) => data?.notification_id);
-    if (shown.length === 0) return;
+    const before = new Set((await this.#shown()).keys());
+    if (before.size === 0) return;
     const isUnread = await this.#unread(); // the count may be older than what is shown
-    for (const notification of shown) if (!isUnread(Number(notification.data.notification_id))) notification.close();
+    // shown again, since a later one with the same tag may have replaced it
+    for (const [id, notification] of await this.#shown()) if (before.has(id) && !isUnread(id)) notification.close();
   }
 
   /** The worker's address as a page with Trusted Types demands it. */
@@ -80,6 +81,14 @@ export class BrowserPush {
       this.#policy = trustedTypes?.createPolicy('tocsin-web-push', { createScriptURL: (url) => url }) ?? null;
     }
     return (this.#policy?.createScriptURL(this.worker) ?? this.worker) as string;
+  }
+
+  /** Returns the notifications of Tocsin that this browser shows, by their ids. */
+  async #shown(): Promise<Map<number, Notification>> {
+    const registration = await this.#registration();
+    const found = registration ? await withNotifications(() => registration.getNotifications()) : [];
+    const ours = found.filter(({ data }) => data?.notification_id);
+    return new Map(ours.map((each) => [Number(each.data.notification_id), each]));
   }
 
   /** Older ones than a page of the list count as unread. */

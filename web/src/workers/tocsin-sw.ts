@@ -1,5 +1,7 @@
-// The service worker of Web Push: shows a push, and opens its page by a click. A classic script without imports, so that a
-// host can load it into a worker of its own origin by `importScripts()`.
+// The service worker of Web Push: shows a push, and opens its page by a click. It is built as a classic script without imports,
+// so that a host can load it into a worker of its own origin by `importScripts()`.
+
+import { withNotifications } from '../shared/notification_lock.js';
 
 interface Waiting extends Event {
   waitUntil(work: Promise<unknown>): void;
@@ -43,7 +45,7 @@ const worker = self as unknown as Worker;
 worker.addEventListener('push', (event) => {
   const push = event as PushReceived;
   const message = read(push.data);
-  if (message) push.waitUntil(show(message));
+  if (message) push.waitUntil(withNotifications(() => show(message)));
 });
 
 worker.addEventListener('notificationclick', (event) => {

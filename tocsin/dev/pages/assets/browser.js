@@ -25,9 +25,12 @@ export class Browser {
     if (fresh.length === 0) return;
     this.#since = fresh[0].at; // the newest
     const [registration] = await navigator.serviceWorker.getRegistrations();
-    for (const { title, body, data, collapse_id: tag } of fresh.toReversed()) {
-      await registration?.showNotification(title, { body, data, tag });
-    }
+    // the lock of the bell and its service worker, which list notifications
+    await navigator.locks.request("tocsin-notifications", async () => {
+      for (const { title, body, data, collapse_id: tag } of fresh.toReversed()) {
+        await registration?.showNotification(title, { body, data, tag });
+      }
+    });
   }
 }
 
