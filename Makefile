@@ -303,7 +303,7 @@ settings-page: $(VENV)/.dev ## write the tables of docs/settings.md, from the de
 states: $(VENV)/.dev ## write the diagram of delivery states in docs/delivery.md, from tocsin/engine/model.py
 	@exec $(PY) -m tests.support.delivery_states
 
-reasons: $(VENV)/.dev ## write the tables of reasons in docs/delivery.md, from tocsin/engine/reasons.toml
+reasons: $(VENV)/.dev ## write the tables of reasons in docs/delivery.md, from tocsin/engine/explain/reasons.toml
 	@exec $(PY) -m tests.support.reason_tables
 
 golden: $(VENV)/.dev ## write tests/golden, the reviewed mails; review the difference

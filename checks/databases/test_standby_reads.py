@@ -23,8 +23,8 @@ from tests.support.run_folder import run_folder
 from tests.support.services import free_port, running, service_dsn, until
 from tocsin.cli.doctor import Finding
 from tocsin.client import notify
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.dispatcher import Dispatcher
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.credential import OPS, create_api_key
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.pagination import read_as_of

@@ -16,8 +16,9 @@ import pytest
 from tests.support.dispatching import *  # noqa: F403 - fixtures
 from tests.support.dispatching import Db, dispatcher, notify
 from tests.support.services import LONGEST, service_dsn, until
-from tocsin.engine.badge import BadgeHub, OpenStream, StreamEvent, TooManyStreams
-from tocsin.engine.dispatcher import Dispatcher
+from tocsin.engine.badge.hub import BadgeHub, TooManyStreams
+from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 
 

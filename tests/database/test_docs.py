@@ -19,7 +19,7 @@ from tests.support.schema_diagram import schema_page
 from tests.support.settings_page import FILE as SETTINGS_PAGE
 from tests.support.settings_page import settings_page
 from tocsin.cli import main
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import DeliveryState
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app

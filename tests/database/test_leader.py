@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from tests.support.services import LONGEST, service_dsn, until
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.dispatcher import Dispatcher
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import LeaderSession
 from tocsin.engine.store.health import ReadinessCheck, blocking_sessions

@@ -10,10 +10,10 @@ import pytest
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.throttling import installation, notify, states
+from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.model import Channel, Deferred, Unknown
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
-from tocsin.engine.why import explain_in_lines
 
 PHONE = "select tocsin.register_push_token('alice', repeat('ab', 32), 'ios')"
 

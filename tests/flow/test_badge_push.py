@@ -15,7 +15,7 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import SECRET, URL, Db
 from tests.support.phones import IPHONE, Phones, device, phones  # noqa: F401 - a fixture
 from tests.support.services import free_port, running, service_dsn, until
-from tocsin.engine.dispatcher import Dispatcher
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import Retention, clean_up
 

@@ -8,12 +8,12 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.dev.mail_catcher import returned
+from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.mail.links import find_tagged_delivery
 from tocsin.engine.mail.returned import read_report, to_mail_events
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.installation import get_secret
 from tocsin.engine.store.mail_event import record_mail_events
-from tocsin.engine.why import explain_in_lines
 
 
 async def test_a_mail_that_comes_back_suppresses_its_address_once_it_is_no_mass_rejection(

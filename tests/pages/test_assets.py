@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import SECRET, URL, transport_to
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.http.pages.assets import asset_path

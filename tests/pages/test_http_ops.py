@@ -17,7 +17,7 @@ from tests.support.http_fixtures import KEY, SECRET, URL, Db, NewNotification, b
 from tests.support.large_fan_out import fan_out_at_once, follow, notify_all
 from tests.support.ledger import deliver
 from tests.support.services import free_port, running, until
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import ActorReport
 from tocsin.engine.store.credential import create_api_key, revoke_api_keys
 from tocsin.engine.store.database import Database

@@ -26,7 +26,7 @@ from tests.support.http_fixtures import (
     transport_to,
 )
 from tests.support.services import LONGEST, free_port
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app, metrics_listener

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, NewNotification
-from tocsin.engine.badge import events_since
+from tocsin.engine.badge.open_stream import events_since
 from tocsin.engine.store.badge import InboxChange
 from tocsin.engine.store.pagination import Position, to_opaque
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import KEY, URL, NewNotification, bearer, token, transport_to
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app

@@ -12,8 +12,8 @@ import pytest
 from tests.support.crowd import CROWD
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, NewNotification
+from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.store.database import Database
-from tocsin.engine.why import explain_in_lines
 
 EVENTS = "/api/events/"
 

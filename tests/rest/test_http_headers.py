@@ -11,7 +11,7 @@ from msgspec import structs
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import KEY, URL, Db, NewNotification, bearer, token, transport_to
 from tocsin.dev.pages.demo import dev_routes
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.settings import Settings

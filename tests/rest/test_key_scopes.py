@@ -15,7 +15,7 @@ from litestar.routes import HTTPRoute
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import Db, bearer
 from tocsin.cli import main
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.credential import (
     APP_SCOPES,

@@ -20,7 +20,7 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import KEY, METRICS_TOKEN, URL, Db, bearer, transport_to
 from tests.support.ledger import deliver
 from tests.support.sns import HOST, Sns, sns
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import make_tag
 from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app

@@ -26,7 +26,7 @@ from tests.support.http_fixtures import (
     transport_to,
 )
 from tests.support.services import until
-from tocsin.engine.badge import BadgeHub, UnreadCounts
+from tocsin.engine.badge.hub import BadgeHub, UnreadCounts
 from tocsin.engine.model import Badge
 from tocsin.engine.store.database import Database
 from tocsin.http import middleware, tokens

@@ -15,6 +15,7 @@ from tests.support.http_fixtures import Db
 from tests.support.ledger import deliver
 from tests.support.services import mail_catcher, mails, running, until
 from tocsin.cli import main
+from tocsin.engine.explain.why import explain_in_lines
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.delivery import claim
 from tocsin.engine.store.operations import (
@@ -26,7 +27,6 @@ from tocsin.engine.store.operations import (
     replay_all,
     replay_batch,
 )
-from tocsin.engine.why import explain_in_lines
 
 YESTERDAY = datetime.now(UTC) - timedelta(days=1)
 ALL = DeadFilter(YESTERDAY)

@@ -17,8 +17,8 @@ from litestar import Litestar
 from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import URL, Db, NewNotification, bearer, token, transport_to
 from tests.support.services import LONGEST, service_dsn, until
-from tocsin.engine.badge import BadgeHub
-from tocsin.engine.dispatcher import Dispatcher
+from tocsin.engine.badge.hub import BadgeHub
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.pagination import write_as_of
 

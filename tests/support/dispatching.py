@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from tests.support.services import service_dsn
-from tocsin.engine.dispatcher import Dispatcher
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 
 Db = psycopg.Connection[Any]
 

@@ -17,7 +17,7 @@ from litestar import Litestar
 from tests.support.services import service_dsn
 from tocsin.client import notify
 from tocsin.dev.pages.demo import dev_routes
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.store.credential import create_api_key
 from tocsin.engine.store.database import Database

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from tocsin.engine.reasons import DECISIONS, DELIVERIES
+from tocsin.engine.explain.reasons import DECISIONS, DELIVERIES
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "delivery.md"
 _BLOCK = re.compile(

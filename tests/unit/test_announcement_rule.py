@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from tests.support.simulated_postgres import SimulatedPostgres, at_rate, by_clients, simulate
-from tocsin.engine.listener import AnnouncementRule, Listener
+from tocsin.engine.dispatch.listener import AnnouncementRule, Listener
 from tocsin.engine.store.dispatch import LeaderSession
 
 MS = 0.001

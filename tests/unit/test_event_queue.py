@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tocsin.engine.dispatcher import EventQueue, Share
+from tocsin.engine.dispatch.dispatcher import EventQueue, Share
 from tocsin.engine.store.dispatch import DispatchedEvent
 
 ROOM = 1000

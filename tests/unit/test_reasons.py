@@ -10,8 +10,7 @@ import pytest
 
 from tests.support.reason_tables import PAGE, written
 from tocsin.engine.actors.apns_reply import REFUSALS
-from tocsin.engine.model import DeliveryState
-from tocsin.engine.reasons import (
+from tocsin.engine.explain.reasons import (
     DECISIONS,
     DELIVERIES,
     TOPIC_REASONS,
@@ -19,8 +18,9 @@ from tocsin.engine.reasons import (
     delivery_reason,
     meaning_and_cure,
 )
+from tocsin.engine.explain.why import provider_reason, undelivered_push
+from tocsin.engine.model import DeliveryState
 from tocsin.engine.store.notification import DeliveryRecord, DeviceRecord
-from tocsin.engine.why import provider_reason, undelivered_push
 
 ROOT = Path(__file__).parent.parent.parent
 SQL = "\n".join(

@@ -34,7 +34,7 @@ _STANDARD_SCOPES = (
 @click.argument("notification_id", type=int)
 def why(notification_id: int) -> None:
     """Explain for each channel why a notification was or was not sent."""
-    from tocsin.engine.why import explain_in_lines
+    from tocsin.engine.explain.why import explain_in_lines
 
     for line in with_database(lambda database: explain_in_lines(database, notification_id)):
         click.echo(line)
@@ -137,7 +137,7 @@ def deliveries() -> None:
 @click.option("--days", default=7, show_default=True, help="Failed in the last DAYS days.")
 def deliveries_failed(days: int) -> None:
     """Count failed deliveries by channel and reason, with the meaning of each reason."""
-    from tocsin.engine.reasons import meaning_and_cure
+    from tocsin.engine.explain.reasons import meaning_and_cure
     from tocsin.engine.store.operations import dead_letter_reasons
 
     since = datetime.now(UTC) - timedelta(days=days)
@@ -290,9 +290,9 @@ def suppressions() -> None:
 @click.option("--unmasked", is_flag=True, help="Show the addresses in full.")
 def list_command(reason: str | None, limit: int, unmasked: bool) -> None:
     """List the newest suppressed addresses, masked, with the reason of each."""
-    from tocsin.engine.reasons import meaning_and_cure
+    from tocsin.engine.explain.reasons import meaning_and_cure
+    from tocsin.engine.explain.why import mask
     from tocsin.engine.store.mail_event import list_suppressions
-    from tocsin.engine.why import mask
 
     page = with_database(
         lambda database: list_suppressions(database, reason, cursor=None, limit=limit)

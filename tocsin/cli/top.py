@@ -217,7 +217,7 @@ def _problems(view: Overview) -> Iterable[_Line]:
 
 def _channels(view: Overview) -> Iterable[_Line]:
     """Rates are those of the last 60 s, a second; `retry` waits for another attempt, `held` for the person."""
-    from tocsin.engine.reasons import WAITING_REASONS
+    from tocsin.engine.explain.reasons import WAITING_REASONS
 
     held: defaultdict[str, int] = defaultdict(int)
     retrying: defaultdict[str, int] = defaultdict(int)

@@ -21,7 +21,7 @@ from tocsin.engine.actors.webhook import WebhookActor
 from tocsin.engine.background import in_background
 from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
 from tocsin.engine.deliver.delivery_traces import start_traces
-from tocsin.engine.dispatcher import Dispatcher
+from tocsin.engine.dispatch.dispatcher import Dispatcher
 from tocsin.engine.mail.links import POSTMARK_TAG, Links
 from tocsin.engine.mail.loader import Templates, TemplatesError
 from tocsin.engine.mail.render import mail_renderer

@@ -21,7 +21,7 @@ from litestar.routes import HTTPRoute
 from litestar.types import ASGIApp, ControllerRouterHandler
 
 from tocsin.engine.background import in_background
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.ops.overview import Overviews, keep_counting
 from tocsin.engine.store.connection import serve_pools
@@ -276,7 +276,7 @@ async def _services(
 ) -> AsyncIterator[tuple[Database, BadgeHub, Reads]]:
     """Yields an open database, a started hub and where to read; meanwhile this process dispatches and reports."""
     # so that badges move while no worker runs
-    from tocsin.engine.dispatcher import Dispatcher
+    from tocsin.engine.dispatch.dispatcher import Dispatcher
 
     if settings.database_url is None:
         raise ValueError("there is no TOCSIN_DATABASE_URL")

@@ -15,7 +15,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from msgspec import Struct, inspect
 
-from tocsin.engine.badge import TooManyStreams
+from tocsin.engine.badge.hub import TooManyStreams
 from tocsin.engine.model import Conflict, Invalid, NotFound, Refused, Unavailable
 from tocsin.settings import RateLimit
 

@@ -19,7 +19,7 @@ from litestar.connection import ASGIConnection
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.model import Badge
 from tocsin.engine.store.installation import ServingProcesses
 from tocsin.http.auth import COOKIE, RATE, Person, read_cookie

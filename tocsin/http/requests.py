@@ -22,7 +22,7 @@ from litestar.params import ParameterKwarg
 from litestar.types import Scope
 from msgspec import Meta, Struct, inspect
 
-from tocsin.engine.badge import BadgeHub
+from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.mail.links import Links
 from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store.database import Database

@@ -37,7 +37,7 @@ _LIMITS = {
 @cache
 def description() -> Json:
     """Returns the description; the app is not started, and its database not opened."""
-    from tocsin.engine.badge import BadgeHub
+    from tocsin.engine.badge.hub import BadgeHub
     from tocsin.engine.store.database import Database
     from tocsin.http.app import create_app
     from tocsin.http.openapi import describe

@@ -39,10 +39,10 @@ from tocsin.engine.actors.email_reply import Step
 from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
 from tocsin.engine.actors.fcm import classify, read
 from tocsin.engine.actors.fcm_token import SCOPE, AccessToken
+from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.mail.samples import sample_types
 from tocsin.engine.mail.template_check import check
 from tocsin.engine.model import Deferred
-from tocsin.engine.reasons import meaning_and_cure
 from tocsin.engine.store.connection import one_line
 from tocsin.engine.store.installation import SharedTokens
 from tocsin.settings import Settings

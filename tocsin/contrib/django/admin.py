@@ -96,7 +96,7 @@ def _explained(row: dict[str, Any]) -> dict[str, Any]:
 def _meaning(table: str, code: str | None) -> str:
     """Returns what a reason means and what to do; empty without `tocsin[server]`, which has the table of reasons."""
     try:
-        from tocsin.engine import reasons
+        from tocsin.engine.explain import reasons
     except ImportError:
         return ""
     row = getattr(reasons, table)(code or "")

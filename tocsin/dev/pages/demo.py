@@ -24,11 +24,11 @@ from msgspec import Struct
 from tocsin.dev.far_ends import PUSH_SERVICE
 from tocsin.dev.pages import arrivals, preview
 from tocsin.dev.pages.arrivals import PAGES, Phone, phones_of
+from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import EventType, Invalid, NotFound
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import NewEvent, create_event, get_event_type, list_event_types
 from tocsin.engine.store.notification import why
-from tocsin.engine.why import ExplainedChannel, explain
 from tocsin.http.auth import Authenticator
 from tocsin.http.errors import AnyRequest
 from tocsin.http.openapi import get

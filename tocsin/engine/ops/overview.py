@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from msgspec import Struct, structs
 
+from tocsin.engine.explain.reasons import WAITING_REASONS, meaning_and_cure
 from tocsin.engine.model import ActorReport, ActorState, Conflict, Unavailable
 from tocsin.engine.ops.problems import (
     MANY_THROTTLED,
@@ -20,7 +21,6 @@ from tocsin.engine.ops.problems import (
     find_problems,
     is_led,
 )
-from tocsin.engine.reasons import WAITING_REASONS, meaning_and_cure
 from tocsin.engine.store import operations
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.health import blocking_sessions

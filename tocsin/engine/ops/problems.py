@@ -9,8 +9,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tocsin.engine.explain.reasons import meaning_and_cure
 from tocsin.engine.model import PROVIDERS, ActorReport
-from tocsin.engine.reasons import meaning_and_cure
 from tocsin.engine.store.health import BlockingSession
 from tocsin.engine.store.installation import Process
 from tocsin.engine.store.mail_event import MailEventCounts

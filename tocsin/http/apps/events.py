@@ -12,6 +12,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, HeaderParameter, JSONBody, QueryParameter
 from msgspec import Meta, Struct, convert, structs
 
+from tocsin.engine.explain.why import ExplainedChannel, explain
 from tocsin.engine.model import Invalid
 from tocsin.engine.store import event as store
 from tocsin.engine.store import notification as notifications
@@ -28,7 +29,6 @@ from tocsin.engine.store.event import (
     check_filter,
 )
 from tocsin.engine.store.pagination import Page
-from tocsin.engine.why import ExplainedChannel, explain
 from tocsin.http import fields
 from tocsin.http.auth import SCOPE, App, apps_router
 from tocsin.http.errors import Forbidden

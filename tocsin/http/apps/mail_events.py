@@ -21,6 +21,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
 
+from tocsin.engine.explain.reasons import meaning_and_cure
+from tocsin.engine.explain.why import mask
 from tocsin.engine.mail import returned_providers as providers
 from tocsin.engine.mail import returned_ses as ses
 from tocsin.engine.mail.returned import (
@@ -33,11 +35,9 @@ from tocsin.engine.mail.returned import (
 from tocsin.engine.mail.returned_providers import UnreadableReport
 from tocsin.engine.mail.returned_ses import SnsMessage, SnsVerifier
 from tocsin.engine.model import Invalid, NotFound
-from tocsin.engine.reasons import meaning_and_cure
 from tocsin.engine.store import mail_event
 from tocsin.engine.store.credential import MAIL_EVENTS, SUPPRESSIONS
 from tocsin.engine.store.mail_event import Suppression, record_mail_events
-from tocsin.engine.why import mask
 from tocsin.http.auth import apps_router, router
 from tocsin.http.errors import AnyRequest, Forbidden, Unauthorized
 from tocsin.http.fields import CursorText, Limit, page_links, read_cursor, without_nulls

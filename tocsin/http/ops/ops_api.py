@@ -12,8 +12,9 @@ from litestar.di import NamedDependency
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct, structs
 
+from tocsin.engine.explain.reasons import meaning_and_cure
+from tocsin.engine.explain.why import ExplainedChannel, explain, mask
 from tocsin.engine.model import Invalid, NotFound
-from tocsin.engine.reasons import meaning_and_cure
 from tocsin.engine.store import operations as store
 from tocsin.engine.store.credential import Operator
 from tocsin.engine.store.database import Queries
@@ -21,7 +22,6 @@ from tocsin.engine.store.event import Event, get_event
 from tocsin.engine.store.mail_event import lift_by_id
 from tocsin.engine.store.mail_event import list_suppressions as find_suppressions
 from tocsin.engine.store.notification import Decisions, why
-from tocsin.engine.why import ExplainedChannel, explain, mask
 from tocsin.http.apps.mail_events import ListedSuppression, SuppressionReason, explained
 from tocsin.http.fields import CursorText, Limit, RowId, read_cursor
 from tocsin.http.observability import QUIET

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from tocsin.engine.explain.why import mask
 from tocsin.engine.mail.links import OptOutLink, Unsubscribe, UnsubscribeAddress, UnsubscribeDigest
 from tocsin.engine.model import Channel, EventType, NotFound
 from tocsin.engine.store import mail_event
@@ -17,7 +18,6 @@ from tocsin.engine.store.event import get_event_type, list_event_types
 from tocsin.engine.store.preference import Preferences, get_preferences, set_overrides
 from tocsin.engine.store.recipient import get_recipient
 from tocsin.engine.store.target import Unsubscribed
-from tocsin.engine.why import mask
 from tocsin.http.pages.html import Reader, _
 
 Overrides = dict[str, dict[str, bool | None]]

@@ -7,12 +7,12 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Struct
 
+from tocsin.engine.explain.why import Explanation, explain
 from tocsin.engine.model import NotFound
 from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.database import Queries
 from tocsin.engine.store.notification import Notification
-from tocsin.engine.why import Explanation, explain
 from tocsin.http.auth import people_router
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import get, noted

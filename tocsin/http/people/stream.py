@@ -21,7 +21,7 @@ from litestar.params import HeaderParameter, QueryParameter
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
 
-from tocsin.engine.badge import OpenStream, StreamEvent
+from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.model import Conflict, NotFound, Unavailable
 from tocsin.engine.store import credential
 from tocsin.http.auth import RATE, Connection, Person, people_only, people_router, router

@@ -1,7 +1,7 @@
 """The dispatcher: elects a leader, which makes jobs of deliveries that are due, in an order that is fair to all events.
 
 Every worker and HTTP process runs a dispatcher; the row tocsin.leader names the one that leads
-(sql/functions/leader.sql). Its listener (engine/listener.py) finds what was committed, and announces it.
+(sql/functions/leader.sql). Its listener (engine/dispatch/listener.py) finds what was committed, and announces it.
 The leader also completes, after the commit of a call, invitations, pending changes, and large fan-outs.
 """
 
@@ -18,7 +18,7 @@ import psycopg
 import structlog
 from msgspec import Struct
 
-from tocsin.engine.listener import BadgeAnnouncer, Listener, OnAnnounced
+from tocsin.engine.dispatch.listener import BadgeAnnouncer, Listener, OnAnnounced
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import Availability
 from tocsin.engine.store.dispatch import DispatchedEvent, LeaderSession, Scan

@@ -9,14 +9,14 @@ from datetime import timedelta
 import msgspec
 from msgspec import Struct
 
-from tocsin.engine.model import NotFound
-from tocsin.engine.reasons import (
+from tocsin.engine.explain.reasons import (
     PUSH_REASONS,
     TOPIC_REASONS,
     WAITING_REASONS,
     decision_reason,
     delivery_reason,
 )
+from tocsin.engine.model import NotFound
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.notification import (
     AttemptRecord,

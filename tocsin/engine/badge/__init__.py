@@ -1,0 +1,1 @@
+"""Unread counts, open streams and their positions."""

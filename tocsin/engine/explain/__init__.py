@@ -1,0 +1,1 @@
+"""Why a person was notified or not, and the table of reasons."""
