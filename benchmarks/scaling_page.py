@@ -6,10 +6,23 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from bench.record import RESULTS
-from bench.scaling_model import WAL, Costs, Load, Model, fit, predict
+from bench.scaling_model import (
+    GROUPS,
+    MIX,
+    MIXES,
+    WAL,
+    Load,
+    Model,
+    Parts,
+    fit,
+    predict,
+    sum_of,
+    times,
+)
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 DAY = 86_400.0
@@ -62,8 +75,9 @@ def text() -> str:
     model = fit(kept["rounds"])
     made = {
         "operations": operations(model),
+        "mixes": mixes(model, kept["rounds"]),
         "processes": processes(model),
-        "check": check(kept, predict(model, Load(**kept["check"]["load"]))),
+        "check": check(kept["checks"], model),
         "disk": grid(
             ("kept until the clean-up", "GB for a million"),
             [(name, f"{size / 1000:.2f}") for name, size in disk(kept).items()],
@@ -99,6 +113,22 @@ def rounded(value: float) -> str:
     return f"{float(f'{value:.2g}'):,.0f}" if value >= 5 else "0"
 
 
+def mixes(model: Model, rounds: Sequence[Parts]) -> str:
+    """Returns how far the sum for calls of several kinds is from what was measured."""
+    rows = []
+    for rate in MIXES:
+        measured = [parts[f"mix, {rate:.0f}/s"] for parts in rounds]
+        calls = {name: rate / len(MIX) for name in MIX}
+        calls["notify"] += calls["mail"] + calls["push"]
+        predicted = times(sum_of(model, calls, 1.0), 1 / rate)
+        errors = (
+            predicted[counted] / median(each[counted] for each in measured) - 1
+            for counted in (*COLUMNS, WAL)
+        )
+        rows.append((f"{rate:.0f}", *(f"{error:+.0%}" for error in errors)))
+    return grid(("calls a second", *COLUMNS.values(), "WAL"), rows)
+
+
 def processes(model: Model) -> str:
     many = {"stream": 1000}
     rows = [
@@ -114,35 +144,37 @@ def processes(model: Model) -> str:
     return grid(("", *COLUMNS.values()), rows)
 
 
-def check(kept: Mapping[str, Any], predicted: Costs) -> str:
-    measured = kept["check"]["measured"]
-    seconds = kept["check"]["load"]["seconds"]
-    tocsin = {"serve", "worker"}
-    sums = {
-        "PostgreSQL, with its WAL sender": {"postgres", "walsender"},
-        "standby": {"standby"},
-        "two `serve`": {"serve"},
-        "three `worker`": {"worker"},
-        "all CPU time": {"postgres", "walsender", "standby", *tocsin},
-    }
+SUMS = {
+    "PostgreSQL, with its WAL sender": ("postgres", "walsender"),
+    "standby": ("standby",),
+    "two `serve`": ("serve",),
+    "three `worker`": ("worker",),
+    "all CPU time": GROUPS,
+    "WAL": (WAL,),
+}
+
+
+def check(checks: Sequence[Mapping[str, Any]], model: Model) -> str:
+    """Returns what the first run of the mixed load measured and what is predicted, and the errors of all."""
+    first, seconds = checks[0], checks[0]["load"]["seconds"]
+    predicted = [predict(model, Load(**each["load"])) for each in checks]
     rows = []
-    for label, groups in sums.items():
-        ours, theirs = (sum(each[group] for group in groups) for each in (predicted, measured))
-        rows.append(
-            (
-                label,
-                f"{theirs / seconds / 1000:,.0f} ms a second",
-                f"{ours / seconds / 1000:,.0f} ms a second",
-                f"{ours / theirs - 1:+.0%}",
-            )
-        )
-    wal, written = predicted[WAL] / seconds / 1000, measured[WAL] / seconds / 1000
-    rows.append(("WAL", f"{written:,.0f} kB a second", f"{wal:,.0f} kB a second"))
-    rows[-1] = (*rows[-1], f"{wal / written - 1:+.0%}")
-    table = grid(("", "measured", "predicted", "error"), rows)
-    made = kept["check"]["load"]["operations"]
+    for label, counted in SUMS.items():
+        pairs = [
+            [sum(costs[name] for name in counted) for costs in (each["measured"], ours)]
+            for each, ours in zip(checks, predicted, strict=True)
+        ]
+        unit = "kB a second" if label == "WAL" else "ms a second"
+        measured, expected = (f"{value / seconds / 1000:,.0f} {unit}" for value in pairs[0])
+        errors = ", ".join(f"{ours / theirs - 1:+.0%}" for theirs, ours in pairs)
+        rows.append((label, measured, expected, errors))
+    table = grid(("", "measured", "predicted", "error of each run"), rows)
+    made = first["load"]["operations"]
     listed = ", ".join(f"{NAMES[name]} {made[name]:,}" for name in NAMES if name in made)
-    return f"{table}\n\nHow often, in {seconds:.0f} seconds: {listed}."
+    return (
+        f"{table}\n\nMeasured and predicted are those of the first run. How often, in its "
+        f"{seconds:.0f} seconds: {listed}."
+    )
 
 
 def disk(kept: Mapping[str, Any]) -> dict[str, float]:

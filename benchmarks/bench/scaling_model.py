@@ -3,6 +3,8 @@
 What was committed meanwhile is noticed together: one look of the leader, one job for a channel and one read for the
 streams serve all of it. So an operation costs less the more of them there are. It is measured at three rates; between
 them the cost is interpolated along the logarithm of the rate, and outside it is that of the nearest one.
+
+Operations of different kinds share as those of one kind do, so the rate is that of all calls that the leader notices.
 """
 
 from __future__ import annotations
@@ -20,10 +22,15 @@ NOTIFY, MAIL, STREAM, READ = "notify", "mail", "stream", "mark read"
 MESSAGES = (MAIL, "push", "web push")
 PACED = (NOTIFY, *MESSAGES, STREAM, READ)
 WITH_NOTIFY = (*MESSAGES, STREAM)  # each of them is measured with the notify() that it needs
+MIX = (NOTIFY, MAIL, "push", READ)  # in equal parts: does the rule for the rate hold?
+MIXES = (8.0, 40.0, 200.0)  # calls a second
 FURTHER_SERVE = "further serve"  # of each change of a badge
 FURTHER_WORKER = "further worker"  # of each mail or push that is no part of a fan-out
+FURTHER_PERSON = "further person"
 PLAIN = ("count", "list", "vacuum", "clean-up")
+ALONE = "no more"  # of a kind of process, where the cost of further ones is measured
 Costs = dict[str, float]  # microseconds in each of GROUPS, and bytes of WAL
+_COUNTED = (*GROUPS, WAL)
 Parts = Mapping[str, Mapping[str, float]]
 
 
@@ -61,6 +68,9 @@ class Model(Struct):
 
     costs: dict[str, Cost] = field(default_factory=dict)
     idle: dict[str, Costs] = field(default_factory=dict)  # a second: leader, serve, worker, stream
+    shares: Cost = field(
+        default_factory=lambda: Cost({})
+    )  # what a mix costs of its sum, by its rate
 
 
 def fit(rounds: Iterable[Parts]) -> Model:
@@ -71,8 +81,9 @@ def fit(rounds: Iterable[Parts]) -> Model:
         found = [one.costs[name].by_rate for one in each if name in one.costs]
         return Cost({rate: _median([by_rate[rate] for by_rate in found]) for rate in found[0]})
 
+    names = dict.fromkeys(name for one in each for name in one.costs)
     return Model(
-        {name: cost(name) for name in dict.fromkeys(name for one in each for name in one.costs)},
+        {name: cost(name) for name in names},
         {name: _median([one.idle[name] for one in each]) for name in each[0].idle},
     )
 
@@ -87,7 +98,7 @@ def _of_round(parts: Parts) -> Model:
     fan_out, with_mail = parts["fan-out"], parts["fan-out with mail"]
     people = parts["people of a fan-out"]["count"]
     one = costs[NOTIFY].at(fan_out["rate"])
-    costs["further person"] = always(times(plus(fan_out, one, -1), 1 / (people - 1)))
+    costs[FURTHER_PERSON] = always(times(plus(fan_out, one, -1), 1 / (people - 1)))
     costs["mail of a fan-out"] = always(times(plus(with_mail, fan_out, -1), 1 / people))
     costs[FURTHER_SERVE] = _further(parts, NOTIFY, "serves")
     costs[FURTHER_WORKER] = _further(parts, MAIL, "workers")
@@ -95,23 +106,17 @@ def _of_round(parts: Parts) -> Model:
 
 
 def _median(costs: Sequence[Costs]) -> Costs:
-    names = (*GROUPS, WAL)
     return {
-        name: max(0.0, statistics.median(one.get(name, 0.0) for one in costs)) for name in names
+        name: max(0.0, statistics.median(one.get(name, 0.0) for one in costs)) for name in _COUNTED
     }
 
 
 def predict(model: Model, load: Load) -> Costs:
     """Returns the CPU time in microseconds of each group, and the bytes of WAL."""
-    total: Costs = dict.fromkeys((*GROUPS, WAL), 0.0)
     operations = load.operations
     changes = operations.get(NOTIFY, 0) + operations.get(READ, 0)
     messages = sum(operations.get(name, 0) for name in MESSAGES)
-    # the leader's looks are about all changes, and its rounds and the jobs' loop about all messages
-    together = {NOTIFY: changes, READ: changes} | dict.fromkeys(MESSAGES, messages)
-    for name, count in operations.items():
-        rate = together.get(name, count) / load.seconds
-        total = plus(total, model.costs[name].at(rate), count)
+    total = sum_of(model, operations, load.seconds)
     for cost, count, more in (
         (model.costs[FURTHER_SERVE], changes, load.serves - 1),
         (model.costs[FURTHER_WORKER], messages, load.workers - 1),
@@ -123,10 +128,21 @@ def predict(model: Model, load: Load) -> Costs:
     return total
 
 
+def sum_of(model: Model, operations: Mapping[str, float], seconds: float) -> Costs:
+    """Returns what the operations cost, without further processes and what runs anyway."""
+    total: Costs = dict.fromkeys(_COUNTED, 0.0)
+    # the leader notices all of these together, and makes jobs in the same rounds
+    together = (NOTIFY, READ, *MESSAGES)
+    changes = operations.get(NOTIFY, 0) + operations.get(READ, 0)
+    for name, count in operations.items():
+        rate = (changes if name in together else count) / seconds
+        total = plus(total, model.costs[name].at(rate), count)
+    return total
+
+
 def plus(one: Mapping[str, float], other: Mapping[str, float], factor: float = 1.0) -> Costs:
     """Returns one + factor * other."""
-    names = (*GROUPS, WAL)
-    return {name: one.get(name, 0.0) + factor * other.get(name, 0.0) for name in names}
+    return {name: one.get(name, 0.0) + factor * other.get(name, 0.0) for name in _COUNTED}
 
 
 def times(one: Mapping[str, float], factor: float) -> Costs:
@@ -144,17 +160,21 @@ def _further(parts: Parts, name: str, kind: str) -> Cost:
 
     def more(rate: float) -> Costs:
         usual = f"{name}, {rate:.0f}/s"
-        return times(plus(parts[f"{usual}, more {kind}"], parts[usual], -1), 1 / 2)
+        alone, all_of_them = (parts[f"{usual}, {how} {kind}"] for how in (ALONE, "more"))
+        return times(plus(all_of_them, alone, -1), 1 / 2)
 
     return Cost({rate: more(rate) for rate in RATES[1:]})
 
 
 def _idle(parts: Parts) -> dict[str, Costs]:
     """Returns what a second without load costs."""
-    one = plus({}, parts["idle"])
-    serve = times(plus(parts["idle, more serves"], one, -1), 1 / 2)
-    worker = times(plus(parts["idle, more workers"], one, -1), 1 / 2)
-    streams = parts["streams"]["count"]
-    stream = times(plus(parts["idle, streams"], one, -1), 1 / streams)
-    leader = plus(plus(one, serve, -1), worker, -1)
+
+    def process(kind: str) -> Costs:
+        alone, all_of_them = (parts[f"idle, {how} {kind}"] for how in (ALONE, "more"))
+        return times(plus(all_of_them, alone, -1), 1 / 2)
+
+    serve, worker = process("serves"), process("workers")
+    streams = plus(parts["idle, streams"], parts["idle, no streams"], -1)
+    leader = plus(plus(parts["idle"], serve, -1), worker, -1)
+    stream = times(streams, 1 / parts["streams"]["count"])
     return {"leader": leader, "serve": serve, "worker": worker, "stream": stream}

@@ -31,16 +31,19 @@ def measured(scaling: Any) -> dict[str, dict[str, float]]:
     parts = {name: costs(100) for name in scaling.PLAIN}
     for rate in scaling.RATES:
         parts[f"notify, {rate:.0f}/s"] = costs(notify(rate))
-        parts[f"notify, {rate:.0f}/s, more serves"] = costs(notify(rate) + 2 * 30)
-        parts[f"mail, {rate:.0f}/s, more workers"] = costs(notify(rate) + 100, 40)
+        parts[f"notify, {rate:.0f}/s, no more serves"] = costs(2 * notify(rate))
+        parts[f"notify, {rate:.0f}/s, more serves"] = costs(2 * notify(rate) + 2 * 30)
+        parts[f"mail, {rate:.0f}/s, no more workers"] = costs(2 * notify(rate) + 100)
+        parts[f"mail, {rate:.0f}/s, more workers"] = costs(2 * notify(rate) + 100, 40)
         for name in (*scaling.WITH_NOTIFY, "mark read"):
             parts[f"{name}, {rate:.0f}/s"] = costs(notify(rate) + 100)
     parts["fan-out"] = costs(notify(2) + 199 * 60) | {"rate": 2.0}
     parts["fan-out with mail"] = costs(notify(2) + 199 * 60 + 200 * 90)
     parts["people of a fan-out"] = {"count": 200.0}
-    parts["idle"] = parts["idle, streams"] = costs(3 * IDLE)
-    parts["idle, more serves"] = costs(5 * IDLE)
-    parts["idle, more workers"] = costs(5 * IDLE)
+    parts["idle"] = parts["idle, no streams"] = parts["idle, streams"] = costs(3 * IDLE)
+    for kind in ("serves", "workers"):
+        parts[f"idle, no more {kind}"] = costs(4 * IDLE)
+        parts[f"idle, more {kind}"] = costs(6 * IDLE)
     parts["streams"] = {"count": 1000.0}
     return parts
 
@@ -106,3 +109,21 @@ def test_of_several_rounds_the_medians_count(scaling: Any) -> None:
     rounds[0]["count"]["postgres"] = 1_000_000.0
 
     assert scaling.fit(rounds).costs["count"].at(1)["postgres"] == 100
+
+
+def test_mails_share_with_all_calls_and_not_with_mails_alone(scaling: Any) -> None:
+    parts = measured(scaling)
+    for rate in scaling.RATES:
+        parts[f"mail, {rate:.0f}/s"]["postgres"] += 1000 / rate
+    model = scaling.fit([parts])
+
+    def mail(notifications: float) -> float:
+        """Returns what a mail costs beside so many notifications of another kind."""
+        load = {"notify": notifications + 5, "mail": 5}
+        with_mail, without = (
+            scaling.sum_of(model, each, 1.0) for each in (load, {**load, "mail": 0})
+        )
+        return float(with_mail["postgres"] - without["postgres"]) / 5
+
+    assert mail(0) == pytest.approx(100 + 1000 / 5)
+    assert mail(245) == pytest.approx(100 + 1000 / 250)
