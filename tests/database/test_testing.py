@@ -95,6 +95,21 @@ def test_a_failed_assertion_lists_what_was_notified_instead(app: psycopg.Connect
         outbox.assert_notified("alice", "forum.new_reply", channel="push")
 
 
+def test_a_failed_assertion_names_only_the_event_s_own_initiator(
+    app: psycopg.Connection[Any],
+) -> None:
+    outbox = Outbox(app)
+    reply(app, ["alice"], initiator=None)
+
+    with pytest.raises(AssertionError) as failed:
+        outbox.assert_notified("bob", "forum.new_reply")
+    with pytest.raises(AssertionError) as something:
+        outbox.assert_nothing()
+
+    assert "initiator" not in str(failed.value)
+    assert "initiator" not in str(something.value)
+
+
 def test_who_muted_a_topic_is_not_notified(app: psycopg.Connection[Any]) -> None:
     outbox = Outbox(app)
     tocsin.subscribe(app, "alice", "forum.thread:7")

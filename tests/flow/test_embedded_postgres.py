@@ -75,7 +75,7 @@ def test_it_is_ours_alone(data_dir: Path, servers: list[Postgres]) -> None:
         == "tocsin_owner@tocsin"
     )
     owner = "select format('%s %s %s', rolsuper, rolcreaterole, rolcreatedb) from pg_roles where rolname = current_user"
-    assert query(server.dsn, owner) == "f t f"
+    assert query(server.dsn, owner) == "f t t"
     assert (
         query(
             server.superuser_dsn,
@@ -101,6 +101,19 @@ def test_it_is_ours_alone(data_dir: Path, servers: list[Postgres]) -> None:
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o600
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(f"postgresql://tocsin_owner:wrong@127.0.0.1:{server.port}/tocsin")
+
+
+def test_the_owner_of_an_older_data_directory_may_create_databases_too(
+    data_dir: Path, servers: list[Postgres]
+) -> None:
+    servers.append(first := embedded_postgres.start(data_dir))
+    execute(first.superuser_dsn, "alter role tocsin_owner nocreatedb")
+    embedded_postgres.stop(first, seconds=WAIT_SECONDS)
+
+    servers.append(second := embedded_postgres.start(data_dir))
+    execute(second.dsn, "create database app_test")
+
+    execute(second.dsn, "drop database app_test")
 
 
 def test_what_is_committed_survives_a_stop(data_dir: Path, servers: list[Postgres]) -> None:

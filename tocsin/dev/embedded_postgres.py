@@ -352,17 +352,20 @@ def _server(
 
 
 def _ensure_owner(server: Postgres, password: str) -> None:
-    """Creates role and database where an earlier start was interrupted. The owner is no superuser."""
+    """Creates role and database where an earlier start was interrupted.
+
+    The owner is no superuser. It may create databases, for the tests of apps.
+    """
     maintenance = make_conninfo(server.superuser_dsn, dbname="postgres")
     with psycopg.connect(maintenance, autocommit=True, connect_timeout=10) as connection:
         owner, database = sql.Identifier(OWNER), sql.Identifier(DATABASE)
-        if (
-            connection.execute("select from pg_roles where rolname = %s", [OWNER]).fetchone()
-            is None
-        ):
-            connection.execute(
-                sql.SQL("create role {} login createrole password {}").format(owner, password)
-            )
+        known = "select rolcreatedb from pg_roles where rolname = %s"
+        found = connection.execute(known, [OWNER]).fetchone()
+        if found is None:
+            role = sql.SQL("create role {} login createdb createrole password {}")
+            connection.execute(role.format(owner, password))
+        elif not found[0]:
+            connection.execute(sql.SQL("alter role {} createdb").format(owner))
         known = "select from pg_database where datname = %s"
         if connection.execute(known, [DATABASE]).fetchone() is None:
             connection.execute(sql.SQL("create database {} owner {}").format(database, owner))

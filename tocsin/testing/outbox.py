@@ -286,7 +286,7 @@ class Outbox:
         for event in found.events:
             if event.scheduled:
                 lines.append(f"{event}: scheduled for {event.send_at}, nobody is notified before")
-            elif _is(event.initiator, None if recipient is None else str(recipient)):
+            elif recipient is not None and event.initiator == str(recipient):
                 lines.append(f"{event}: {recipient} is its initiator, who is never notified of it")
             elif not any(each.event.id == event.id for each in found.notifications):
                 lines.append(f"{event}: reached nobody")
