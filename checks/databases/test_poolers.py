@@ -22,7 +22,7 @@ from tests.support.database_flow import (
 )
 from tests.support.doctor import find
 from tests.support.run_folder import run_folder
-from tests.support.services import SECRET, SERVICE_LOGIN, free_port, service_dsn, until
+from tests.support.services import LONGEST, SECRET, SERVICE_LOGIN, free_port, service_dsn, until
 from tocsin.migrate import migrate
 
 APP = (  # of the app's session: the other settings of the database are meant for somebody else
@@ -76,7 +76,7 @@ def refusal(command: str, dsn: str, folder: Path, pooler: str = "") -> str:
         env={f"TOCSIN_{name.upper()}": value for name, value in settings.items()},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LONGEST,
     )
     assert done.returncode == 1, done
     return done.stdout + done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from host_site import ROOT, HostSite, until
+from host_site import ROOT, TIMEOUT, HostSite, until
 from npm_package import install
 from playwright.sync_api import Page, expect
 
@@ -102,7 +102,7 @@ class Project:
             yield address
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(LONGEST)
 
 
 def responds(address: str) -> bool:
@@ -115,7 +115,7 @@ def responds(address: str) -> bool:
 
 def read(address: str) -> str:
     """Returns the page as the server renders it."""
-    with urlopen(address, timeout=30) as response:
+    with urlopen(address, timeout=TIMEOUT) as response:
         text: str = response.read().decode()
         return text
 

@@ -228,6 +228,7 @@ def test_what_was_put_back_to_unread_stays_so_when_the_stream_reports_the_read(
     expect(unread).to_have_count(1)
     bell.page.wait_for_timeout(1200)  # the stream reports that it was read
     assert unread.count() == 1
+    until(lambda: len(held) == 2, lambda: "the undo was not sent", page=bell.page)
     held[1].continue_()
     bell.expect_count(1)
 

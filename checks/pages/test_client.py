@@ -7,7 +7,7 @@ import re
 from urllib.request import urlopen
 
 from host_site import *  # noqa: F403 - fixtures
-from host_site import HostSite
+from host_site import TIMEOUT, HostSite
 from node_script import MODULE, ROOT, expect_lines, run, script
 
 TYPES = (ROOT / "web" / "src" / "public" / "tocsin-client.ts").read_text("utf-8")
@@ -281,5 +281,5 @@ def test_the_types_are_the_shapes_of_the_api(site: HostSite) -> None:
 
 
 def test_a_page_may_load_the_client_from_the_service(site: HostSite) -> None:
-    with urlopen(f"{site.url}/assets/tocsin-client.js", timeout=20) as response:
+    with urlopen(f"{site.url}/assets/tocsin-client.js", timeout=TIMEOUT) as response:
         assert response.read() == MODULE.read_bytes()

@@ -116,7 +116,7 @@ class Serving:
             },
             cwd=ROOT,
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             try:
                 urlopen(f"{url}/healthz").close()
@@ -129,4 +129,4 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(30)
+        self.process.wait(180)

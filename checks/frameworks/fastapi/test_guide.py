@@ -70,11 +70,11 @@ def service(environ: dict[str, str], port: int, tmp_path: Path) -> Iterator[str]
         yield address
     finally:
         service.terminate()
-        service.wait(30)
+        service.wait(180)
 
 
 def wait_until_ready(service: subprocess.Popen[bytes], address: str) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
         assert service.poll() is None, "tocsin serve ended"
         try:
