@@ -78,6 +78,7 @@ async def test_the_first_press_counts_and_marks_read(
     assert other.headers["content-type"] == "application/problem+json"
     assert other.json()["detail"] == "The first choice counts, which was accept."
     assert other.json()["reason"] == "chosen"
+    assert other.json()["acted"] == pressed["acted"]
     assert "retry-after" not in other.headers
     rows = chosen(db)
     assert [row[1:] for row in rows] == [(event, "alice", "accept")]

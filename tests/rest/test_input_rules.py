@@ -384,3 +384,26 @@ async def test_a_value_outside_of_a_closed_set_is_refused_with_those_in_it(
     assert response.json()["errors"] == [
         {"field": field, "message": f"Invalid enum value '{body[field]}'. Give one of: {values}."}
     ]
+
+
+async def test_an_unknown_meaning_of_unknown_is_refused_with_those_there_are(
+    machine: httpx.AsyncClient,
+) -> None:
+    event = {"event_type": "forum.new_reply", "recipients": ["alice"], "title": "Hello"}
+    response = await machine.post("/api/events/", json=event | {"unknown": "ignore"})
+    assert response.json()["errors"] == [
+        {
+            "field": "unknown",
+            "message": "Invalid enum value 'ignore'. Give one of: create, error, skip.",
+        }
+    ]
+
+
+@pytest.mark.parametrize("recipient", ["", "a\nb", "a" * 201])
+async def test_an_id_that_can_not_be_created_names_the_field_that_has_it(
+    machine: httpx.AsyncClient, recipient: str
+) -> None:
+    event = {"event_type": "forum.new_reply", "title": "Hello", "unknown": "create"}
+    response = await machine.post("/api/events/", json=event | {"recipients": [recipient]})
+    assert response.status_code == 422
+    assert [each["field"] for each in response.json()["errors"]] == ["recipients"]

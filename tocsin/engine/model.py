@@ -432,12 +432,23 @@ class NotFound(Exception):
     """It is not there, or not yours."""
 
 
-class Refused(Exception):
-    """It is over, or decided already; to try again changes nothing. `reason` is a word for programs."""
+class Acted(Struct, frozen=True):
+    """Which button a person pressed, and when."""
 
-    def __init__(self, message: str, reason: str | None = None) -> None:
+    key: str
+    at: datetime
+
+
+class Refused(Exception):
+    """It is over, or decided already; to try again changes nothing.
+
+    `reason` is a word for programs, `acted` what was chosen before.
+    """
+
+    def __init__(self, message: str, reason: str | None = None, acted: Acted | None = None) -> None:
         super().__init__(message)
         self.reason = reason
+        self.acted = acted
 
 
 class Conflict(Exception):

@@ -16,7 +16,7 @@ from litestar.exceptions import HTTPException, InternalServerException, Validati
 from msgspec import Struct, inspect
 
 from tocsin.engine.badge.hub import TooManyStreams
-from tocsin.engine.model import Conflict, Invalid, NotFound, Refused, Unavailable
+from tocsin.engine.model import Acted, Conflict, Invalid, NotFound, Refused, Unavailable
 from tocsin.settings import RateLimit
 
 PROBLEM = "application/problem+json"
@@ -43,7 +43,10 @@ class FieldError(Struct, frozen=True):
 
 
 class ProblemDetails(Struct, frozen=True, omit_defaults=True):
-    """RFC 9457; `errors` only where fields are at fault, `reason` only where a program needs to know it."""
+    """RFC 9457; `errors` only where fields are at fault, `reason` only where a program needs to know it.
+
+    `acted` is what was chosen before another action.
+    """
 
     title: str
     status: int
@@ -51,6 +54,7 @@ class ProblemDetails(Struct, frozen=True, omit_defaults=True):
     type: str = "about:blank"
     errors: list[FieldError] = []
     reason: str | None = None
+    acted: Acted | None = None
 
 
 class Unreadable(Exception):
@@ -100,11 +104,12 @@ def problem(
     *,
     errors: list[FieldError] | None = None,
     reason: str | None = None,
+    acted: Acted | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response[bytes]:
     """Returns a problem+json response."""
     phrase = HTTPStatus(status).phrase
-    body = ProblemDetails(phrase, status, detail, errors=errors or [], reason=reason)
+    body = ProblemDetails(phrase, status, detail, errors=errors or [], reason=reason, acted=acted)
     own = {"Retry-After": _RETRY_AFTER[status]} if status in _RETRY_AFTER else {}
     return Response(
         msgspec.json.encode(body),
@@ -156,6 +161,8 @@ def _values(kind: inspect.Type) -> list[str]:
     match kind:
         case inspect.UnionType(types=types):
             return [value for each in types for value in _values(each)]
+        case inspect.Metadata(type=described):
+            return _values(described)
         case inspect.LiteralType(values=values):
             return [str(value) for value in values]
         case inspect.EnumType(cls=members):
@@ -176,7 +183,7 @@ def _invalid(_request: AnyRequest, error: Invalid) -> Response[bytes]:
 
 
 def _refused(_request: AnyRequest, error: Refused) -> Response[bytes]:
-    refused = problem(409, str(error), reason=error.reason)
+    refused = problem(409, str(error), reason=error.reason, acted=error.acted)
     del refused.headers["Retry-After"]
     return refused
 

@@ -16,9 +16,9 @@ import psycopg
 from msgspec import Raw, Struct
 from psycopg.pq.abc import PGresult
 
-from tocsin.engine.model import Badge
+from tocsin.engine.model import Acted, Badge
 from tocsin.engine.store.database import Session, connect_directly, expected_failures, to_array
-from tocsin.engine.store.notification import Acted, Notification
+from tocsin.engine.store.notification import Notification
 from tocsin.engine.store.pagination import Position
 from tocsin.engine.store.raw_query import query_text, text_of
 from tocsin.sql import load

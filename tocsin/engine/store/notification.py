@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, convert, structs
 
-from tocsin.engine.model import NotFound, Refused
+from tocsin.engine.model import Acted, NotFound, Refused
 from tocsin.engine.store.database import Database, Queries
 from tocsin.engine.store.pagination import (
     Cursor,
@@ -48,13 +48,6 @@ class Action(Struct, frozen=True):
     label: str
     url: str | None = None
     style: Literal["primary", "danger"] | None = None
-
-
-class Acted(Struct, frozen=True):
-    """Which button a person pressed, and when."""
-
-    key: str
-    at: datetime
 
 
 class Initiator(Struct, frozen=True):
@@ -365,12 +358,14 @@ async def press(
 ) -> Notification:
     """Presses a button and returns the notification; raises NotFound, Conflict, and Refused if it counts no more."""
     result = await try_press(database, recipient_id, notification_id, key)
-    if result.outcome == "other":
-        raise Refused(f"The first choice counts, which was {result.chosen}.", "chosen")
-    if result.outcome != "acted":
+    if result.outcome in _OVER:
         raise Refused(_OVER[result.outcome], result.outcome)
     async with database.session() as session:
-        return await get_notification(session, recipient_id, notification_id)
+        notification = await get_notification(session, recipient_id, notification_id)
+    if result.outcome == "other":
+        first = f"The first choice counts, which was {result.chosen}."
+        raise Refused(first, "chosen", notification.acted)
+    return notification
 
 
 async def try_press(

@@ -243,9 +243,9 @@ declare
     _id text;
     _busy text[] := '{}';
 begin
-    foreach _id in array _unknown loop
-        perform tocsin.check_recipient(_id, null, null, null, null, null);
-    end loop;
+    if exists (select from unnest(_unknown) u (id) where length(u.id) > 200 or not tocsin.is_line(u.id)) then
+        perform tocsin.raise_invalid('recipients', 'recipients has an id that is not 1 to 200 characters in one line', 'Pass the ids by which your app knows the people.');
+    end if;
     begin
         insert into tocsin.recipient (recipient_id)
         select u.id
