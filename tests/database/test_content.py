@@ -127,6 +127,24 @@ def test_a_phone_gets_its_own_title_and_data_as_strings(db: Db) -> None:
     assert sent(db, "bob", "push") == ("Kurz", "Text", None, data)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        {"email": None, "push": None, "chat": None, "translations": None},
+        {"email": {"title": None, "body": None}, "translations": {"de": None}},
+        {"translations": {"de": {"title": None, "body": None, "email": None}}},
+    ],
+)
+def test_a_part_that_is_null_counts_as_left_out(db: Db, content: dict[str, Any] | None) -> None:
+    db.execute(
+        "select tocsin.notify('forum.new_reply', array['alice'], 'New reply', content => %s, actions => 'null')",
+        (Jsonb(content),),
+    )
+    assert db.execute("select title from tocsin.inbox('alice')").fetchall() == [("New reply",)]
+    assert db.execute("select actions from tocsin.event").fetchall() == [(None,)]
+
+
 def test_content_and_actions_together_are_at_most_64_kb(db: Db) -> None:
     notify(db, ["alice"], {"email": {"body": "x" * 60_000}})
     too_large = {"email": {"body": "x" * 40_000}, "chat": {"body": "x" * 30_000}}

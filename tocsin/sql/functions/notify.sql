@@ -101,6 +101,11 @@ declare
     _busy text[] := '{}';
 begin
     _subject := coalesce(_subject, _topic);
+    if coalesce(_content, _actions) is not null then
+        -- what is null counts as left out: JSON encoders write it so
+        _content := nullif(jsonb_strip_nulls(_content), 'null');
+        _actions := nullif(_actions, 'null');
+    end if;
     if current_setting('transaction_read_only') = 'on' then
         raise exception using
             errcode = 'read_only_sql_transaction',
