@@ -177,6 +177,31 @@ def test_an_event_that_is_reported_before_the_commit_of_a_withdrawal_is_gone(
     assert (titles(db), unread(db)) == ([], 0)
 
 
+def test_what_a_withdrawals_own_transaction_reports_afterwards_stays(db: Db, dsn: str) -> None:
+    notify(db, ["alice"], "Before")
+    with psycopg.connect(dsn) as app:
+        notify(app, ["alice"], "In the transaction, before the withdrawal")
+        assert value(app, "select tocsin.withdraw(%s)", THREAD) == 2
+        with app.transaction():  # a savepoint
+            notify(app, ["alice"], "Moved to six")
+    apply(db)
+    assert (titles(db), unread(db)) == (["Moved to six"], 1)
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_deliveries_of_a_withdrawn_event_have_the_reason_withdrawn(
+    db: Db, other: Db, found: bool
+) -> None:
+    notify(other, ["alice"])
+    if found:
+        other.commit()
+    db.execute("select tocsin.withdraw(%s)", (THREAD,))
+    other.commit()
+    apply(db)
+    rows = db.execute("select distinct state, reason from tocsin.delivery").fetchall()
+    assert rows == [("cancelled", "withdrawn")]
+
+
 def test_a_withdrawal_that_is_rolled_back_changes_nothing(db: Db, other: Db) -> None:
     notify(db, ["alice"])
     assert value(other, "select tocsin.withdraw(%s)", THREAD) == 1

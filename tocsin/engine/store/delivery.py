@@ -32,6 +32,7 @@ _PRIORITIES = tuple(Priority)
 # The state of a withheld delivery by its reason; all other reasons skip it.
 _ENDS = {
     "cancelled": DeliveryState.CANCELLED,
+    "withdrawn": DeliveryState.CANCELLED,
     "replaced": DeliveryState.CANCELLED,
     "expired": DeliveryState.EXPIRED,
     "quiet_hours": DeliveryState.DEFERRED,

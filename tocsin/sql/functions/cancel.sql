@@ -20,7 +20,7 @@ end
 $$;
 
 -- The same for several events. Returns how many were cancelled now, and how many of their deliveries were stopped.
-create or replace function tocsin.cancel_events(_event_ids bigint[], out events integer, out stopped integer)
+create or replace function tocsin.cancel_events(_event_ids bigint[], _withdrawn boolean default false, out events integer, out stopped integer)
 language plpgsql
 as $$
 declare
@@ -38,7 +38,7 @@ begin
     cancelled as (
         update tocsin.event e
         -- the recipients of a scheduled event stay, so that it is found when one of them is erased
-        set cancelled_at = clock_timestamp()
+        set cancelled_at = clock_timestamp(), withdrawn = _withdrawn
         from locked l
         where e.event_id = l.event_id
         returning e.event_id
@@ -48,6 +48,13 @@ begin
     from cancelled c;
     stopped := case when events > 0 then tocsin.stop_cancelled(_ids) else 0 end;
 end
+$$;
+
+-- Why deliveries of a cancelled event are not sent; null if it is not cancelled.
+create or replace function tocsin.cancel_reason(_event tocsin.event) returns text
+language sql immutable
+as $$
+    select case when _event.cancelled_at is not null then case when _event.withdrawn then 'withdrawn' else 'cancelled' end end
 $$;
 
 -- Stops the deliveries of cancelled events, and removes the events from inboxes and badges. Returns how many deliveries.
@@ -64,14 +71,15 @@ begin
     with stopped as (
         -- states: queued | deferred -> cancelled
         update tocsin.delivery d
-        set state = 'cancelled', reason = 'cancelled', due_at = null, settled_at = _now
+        set state = 'cancelled', reason = waiting.reason, due_at = null, settled_at = _now
         from (
-            select w.delivery_id
+            select w.delivery_id, tocsin.cancel_reason(e) as reason
             from tocsin.delivery w
+            join tocsin.event e using (event_id)
             where w.event_id = any (_ids)
                 and w.state in ('queued', 'deferred')
                 and not tocsin.is_for_app(w)
-            for update skip locked
+            for update of w skip locked
         ) waiting
         where d.delivery_id = waiting.delivery_id
         returning d.delivery_id

@@ -117,7 +117,7 @@ as $$
                     when d.expires_at <= statement_timestamp() then 'expired'
                     when g.disabled_at is not null or g.target_id is null then 'no_target'
                 end
-            when e.cancelled_at is not null then 'cancelled'
+            when e.cancelled_at is not null then tocsin.cancel_reason(e)
             when n.replaced_by is not null then 'replaced'
             when coalesce(d.expires_at, e.expires_at) <= statement_timestamp() then 'expired'
             when r.recipient_id is null and (d.recipient_id is not null or e.email is null and d.target_id is null) then 'erased'

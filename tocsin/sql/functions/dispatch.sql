@@ -323,6 +323,7 @@ begin
             d.state = 'sending' as abandoned,
             -- digests and badges come after mails and pushes
             coalesce(t.priority, 0::smallint) as priority,
+            tocsin.cancel_reason(e) as cancel_reason,
             case
                 -- what an app webhook is sent about an event outlives it
                 when e.cancelled_at is not null and not tocsin.is_for_app(d) then 'cancelled'
@@ -351,7 +352,7 @@ begin
             settled_at = case when j.state <> 'queued' then _now end,
             failed_at = case when j.state = 'failed' then _now end,
             reason = case j.state
-                when 'cancelled' then 'cancelled'
+                when 'cancelled' then j.cancel_reason
                 when 'expired' then 'expired'
                 when 'failed' then 'attempts_exhausted'
                 else case when j.abandoned then 'worker_lost' else d.reason end

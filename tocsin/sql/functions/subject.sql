@@ -76,7 +76,7 @@ end
 $$;
 
 -- Cancels all events of a subject, or those of one type: the thing is gone. Also scheduled ones, and those that another
--- transaction reported before this one's commit and commits later. Returns how many events it found and cancelled.
+-- transaction reported before this one's commit and commits later; not those that its own transaction reports afterwards. Returns how many events it found and cancelled.
 create or replace function tocsin.withdraw(subject text, event_type text default null) returns integer
 language plpgsql
 security definer
@@ -98,7 +98,7 @@ begin
             where e.subject = $1
                 and e.cancelled_at is null
                 and ($2 is null or e.event_type = $2)
-        )) c
+        ), true) c
     );
 end
 $$;
@@ -276,8 +276,10 @@ begin
                 where e.subject = _change.subject
                     and e.cancelled_at is null
                     and e.created_at < _change.made_at
+                    -- the call itself cancelled what its own transaction had reported before it; what follows is new
+                    and e.xid <> _change.xid
                     and (_change.event_type is null or e.event_type = _change.event_type)
-            ));
+            ), true);
             return true;
         when 'replace' then
             _ids := coalesce(_change.notification_ids, tocsin.notifications_of(_change.event_id));

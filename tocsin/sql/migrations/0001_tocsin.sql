@@ -433,7 +433,9 @@ create table tocsin.event (
     created_at timestamptz not null,
     fanned_out_at timestamptz,
     expires_at timestamptz,
-    cancelled_at timestamptz
+    cancelled_at timestamptz,
+    withdrawn boolean not null default false,
+    xid xid8 not null default pg_current_xact_id()
 );
 
 -- fan_out_due_events
@@ -478,6 +480,8 @@ comment on column tocsin.event.created_at is 'When the app reported it.';
 comment on column tocsin.event.fanned_out_at is 'When its notifications were made, of a running fan-out all of them; null: it is scheduled, is being fanned out, or was cancelled before the end.';
 comment on column tocsin.event.expires_at is 'After this, nothing of it is sent any more.';
 comment on column tocsin.event.cancelled_at is 'When it was cancelled.';
+comment on column tocsin.event.withdrawn is 'Whether it was cancelled because its subject was withdrawn.';
+comment on column tocsin.event.xid is 'The transaction that reported it: its own withdrawal does not match what it reports afterwards.';
 
 create table tocsin.idempotency (
     caller text not null,
@@ -567,6 +571,7 @@ create table tocsin.pending_change (
     recipient_id text,
     notification_ids bigint[],
     made_at timestamptz not null default clock_timestamp(),
+    xid xid8 not null default pg_current_xact_id(),
     horizon xid8
 );
 
@@ -581,6 +586,7 @@ comment on column tocsin.pending_change.event_id is 'replace, create: the event.
 comment on column tocsin.pending_change.recipient_id is 'read, create: the person.';
 comment on column tocsin.pending_change.notification_ids is 'read: the notifications; replace: those of the event that replace others, null: all.';
 comment on column tocsin.pending_change.made_at is 'When it was made; of a withdrawal, just before its commit: events that were reported later stay.';
+comment on column tocsin.pending_change.xid is 'The transaction that made it.';
 comment on column tocsin.pending_change.horizon is
 'The first transaction id that was not assigned when the leader saw the change: when all before it have ended, the change is over.';
 
