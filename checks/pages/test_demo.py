@@ -270,6 +270,16 @@ def test_a_press_before_the_bells_have_counted_is_seen_to_arrive(demo: Demo) -> 
     expect(demo.page.locator("#trace .waiting")).to_have_count(0)
 
 
+def test_a_press_long_before_the_first_count_is_seen_to_arrive(demo: Demo) -> None:
+    demo.page.route("**/api/**", lambda _: None)  # is held
+    demo.page.goto(f"{demo.url}/dev/?left=carol&right=bob")
+    with demo.page.expect_response("**/dev/events/"):
+        demo.panel("left").locator("[data-event-type='recognition.received']").click()
+    demo.page.unroute("**/api/**")
+    expect(demo.page.locator("#trace li").first).to_be_visible()
+    expect(demo.page.locator("#trace .waiting")).to_have_count(0)
+
+
 def test_the_settings_page_is_one_click_away(demo: Demo) -> None:
     panel = demo.panel("left")
     panel.get_by_role("link", name="Settings").click()

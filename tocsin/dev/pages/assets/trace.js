@@ -59,11 +59,11 @@ export class Trace {
     if (this.countedAt > this.began) this.done("in_app", this.countedAt - this.began);
   }
 
-  /** A bell moved; it may have done so before the response came. */
+  /** A bell moved; it may have done so before the response came. Its first count has what was sent before. */
   counted(person, count) {
-    const before = this.counts.get(person);
+    const before = this.counts.get(person) ?? -1;
     this.counts.set(person, count);
-    if (before === undefined || count <= before) return;
+    if (count <= before) return;
     this.countedAt = performance.now();
     if (person === this.other?.person) this.done("in_app", this.countedAt - this.began);
   }
