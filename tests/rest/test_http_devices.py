@@ -243,7 +243,7 @@ async def test_a_browser_is_registered_by_its_subscription(
     alice: httpx.AsyncClient, bob: httpx.AsyncClient, db: Db
 ) -> None:
     first = await alice.post(TOKENS, json=BROWSER | {"label": "Firefox on Linux"})
-    again = await alice.post(TOKENS, json=BROWSER)
+    again = await alice.post(TOKENS, json=BROWSER | {"provider": "web_push"})
     assert (first.status_code, again.status_code) == (201, 200)
     device = again.json()
     assert (device["platform"], device["provider"], device["token"], device["label"]) == (
@@ -275,6 +275,7 @@ def changed(**subscription: Any) -> dict[str, Any]:
         (BROWSER | {"platform": "ios", "token": "a" * 64}, "subscription"),
         ({"platform": "ios"}, "token"),
         (BROWSER | {"provider": "fcm"}, "provider"),
+        (IPHONE | {"provider": "web_push"}, "provider"),
         (changed(endpoint="http://1.1.1.1/send/abcdef"), "subscription.endpoint"),
         (changed(endpoint="https://u:p@1.1.1.1/send/abcdef"), "subscription.endpoint"),
         (changed(endpoint="https://127.0.0.1/send/abcdef"), "subscription.endpoint"),

@@ -57,10 +57,11 @@ async def test_webhooks_are_listed_read_changed_and_deleted(machine: httpx.Async
         assert (await machine.post(HOOK + call)).status_code == 404
 
 
+@pytest.mark.parametrize("events", [[], None, ["notification.created"]])
 async def test_the_webhook_of_a_person_has_no_events(
-    machine: httpx.AsyncClient, people: None
+    machine: httpx.AsyncClient, people: None, events: list[str] | None
 ) -> None:
-    made = await put(machine, recipient="alice", events=[])
+    made = await put(machine, recipient="alice", events=events)
     assert (made["recipient"], made["events"]) == ("alice", [])
 
 
@@ -77,8 +78,9 @@ async def test_the_webhook_of_a_person_has_no_events(
         ({"url": "https://nowhere.invalid/"}, "url", "can't be resolved"),
         ({"url": "hooks.example.com"}, "url", "https address"),
         ({"events": []}, "events", "at least one"),
+        ({"events": None}, "events", "at least one"),
         ({"events": ["notification.liked"]}, "events", ""),
-        ({"recipient": "alice"}, "events", "Leave it out"),
+        ({"recipient": "alice", "events": ["delivery.sent"]}, "events", "Leave it out"),
         ({"recipient": "nobody", "events": []}, "recipient", "Make the person first"),
     ],
 )

@@ -32,6 +32,9 @@ WebhookType = Literal[
 ]
 """What an app webhook can be sent."""
 
+PERSONS_TYPE: WebhookType = "notification.created"
+"""What a person's webhook is sent."""
+
 BOTH_VALID = timedelta(hours=24)
 """After a rotation, the secret before is valid for so long too."""
 
@@ -129,10 +132,9 @@ def check_webhook(name: str, events: Sequence[str], recipient: str | None) -> No
     if recipient is None and not events:
         known = ", ".join(get_args(WebhookType))
         wrong.append(("events", f"Name at least one of {known}; or a recipient."))
-    if recipient is not None and events:
-        wrong.append(
-            ("events", "Leave it out: with a recipient, it is sent that person's notifications.")
-        )
+    if recipient is not None and not {*events} <= {PERSONS_TYPE}:
+        cure = f"Leave it out: with a recipient, {PERSONS_TYPE} alone is sent, of that person."
+        wrong.append(("events", cure))
     if recipient is not None and not 1 <= len(recipient) <= _LONGEST_ID:
         wrong.append(("recipient", f"An id has 1 to {_LONGEST_ID} characters."))
     if wrong:

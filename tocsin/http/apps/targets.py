@@ -45,7 +45,7 @@ class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """What a webhook is: an app's with `events`, or a person's with `recipient`."""
 
     url: EndpointUrl
-    events: Annotated[list[WebhookType], Meta(max_length=20)] = []
+    events: Annotated[list[WebhookType], Meta(max_length=20)] | None = None
     recipient: Id | None = None
 
 
@@ -97,8 +97,9 @@ async def put_webhook(
     changes it, and enables it where it was disabled.
     """
     webhook = decoded(name)
+    events = data.events or []
     _check_unlimited(request.auth)
-    store.check_webhook(webhook, data.events, data.recipient)
+    store.check_webhook(webhook, events, data.recipient)
     fault = await resolved_url_fault(
         data.url, allow_loopback=services.settings.allow_private_endpoints
     )
@@ -108,7 +109,7 @@ async def put_webhook(
         services.database,
         webhook,
         url=data.url,
-        events=data.events,
+        events=events if data.recipient is None else [],
         recipient=data.recipient,
     )
     return Response(made, status_code=201 if isinstance(made, WebhookWithSecret) else 200)
@@ -175,7 +176,7 @@ async def replay_webhook(
     most 10,000, the oldest first: a further call takes the next ones. They keep their ids.
     """
     if (data.id is None) == (data.since is None):
-        raise Invalid("replay of nothing", ("since", "Give either an id or since."))
+        raise Invalid("it is not clear what to replay", ("since", "Give either an id or since."))
     count = await store.replay(
         services.database,
         decoded(name),

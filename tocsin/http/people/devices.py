@@ -23,7 +23,7 @@ from tocsin.http.requests import Services
 PATH = "/api/push-tokens/"
 
 Platform = Literal["ios", "android", "web"]
-PushProvider = Literal["apns", "fcm"]
+PushProvider = Literal["apns", "fcm", "web_push"]
 Environment = Literal["production", "sandbox"]
 Token = Annotated[
     str,
