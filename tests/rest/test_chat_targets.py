@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -33,6 +34,13 @@ async def event(machine: httpx.AsyncClient, **content: Any) -> int:
     response = await machine.post("/api/events/", json=posted)
     assert response.status_code == 202, response.text
     return int(response.json()["event_id"])
+
+
+async def test_one_of_several_puts_at_once_makes_the_target(machine: httpx.AsyncClient) -> None:
+    target = {"kind": "slack", "url": SLACK, "topic": TOPIC}
+    puts = [machine.put(f"{PATH}team/", json=target) for _ in range(12)]
+    statuses = [each.status_code for each in await asyncio.gather(*puts)]
+    assert sorted(statuses) == [200] * 11 + [201]
 
 
 async def test_a_target_is_made_listed_changed_and_deleted(

@@ -107,14 +107,6 @@ from tocsin.disable_failing_webhooks(:now, :since) w;
 
 -- name: put_chat_target
 -- Makes a target of a chat, or changes it and enables it again.
-with known as (
-    select exists (
-        select
-        from tocsin.target g
-        where g.channel = 'chat'
-            and g.name = :name
-    ) as known
-)
 insert into tocsin.target as g (channel, name, kind, url, recipient_id, topic)
 values ('chat', :name, :chat_kind, :url, :recipient_id, :topic)
 on conflict (channel, name) do update
@@ -136,7 +128,7 @@ returning
     g.created_at,
     g.disabled_at,
     g.disabled_reason,
-    (select k.known from known k) as known;
+    g.xmax <> 0 as known;
 
 -- name: check_recipient_known
 -- Raises an error where nobody has this id.
