@@ -48,6 +48,7 @@ async def test_each_column_is_reached_exported_and_erased(
     assert empty == set(), "of each kind there is something"
     assert {name for name, part in parts["others"].items() if not part} == set()
     assert len(parts["scheduled_events"]) == 4
+    assert "+00:00" not in exported, "times end with Z"
 
     assert (await machine.delete(f"/api/recipients/{ID.replace('/', '%2F')}/")).status_code == 204
     assert holding(db) == set()

@@ -69,7 +69,7 @@ $$;
 create or replace function tocsin.acted(_notification_id bigint) returns jsonb
 language sql stable
 as $$
-    select jsonb_build_object('key', a.key, 'at', a.at)
+    select jsonb_build_object('key', a.key, 'at', tocsin.json_time(a.at))
     from tocsin.action a
     where a.notification_id = _notification_id
 $$;

@@ -309,7 +309,7 @@ $$;
 create or replace function tocsin.mail_event_of(_delivery_id bigint, _burst_id bigint) returns jsonb
 language sql stable
 as $$
-    select jsonb_build_object('kind', m.kind, 'reason', m.reason, 'at', m.occurred_at)
+    select jsonb_build_object('kind', m.kind, 'reason', m.reason, 'at', tocsin.json_time(m.occurred_at))
     from tocsin.mail_event m
     where m.delivery_id in (_delivery_id, _burst_id)
     order by m.kind = 'complaint' desc, m.mail_event_id

@@ -438,15 +438,15 @@ as $$
         'address', _delivery.address,
         'device_id', _delivery.device_id,
         'provider_id', _delivery.provider_id,
-        'created_at', _delivery.created_at,
-        'due_at', _delivery.due_at,
-        'checked_at', _delivery.checked_at,
-        'settled_at', _delivery.settled_at,
+        'created_at', tocsin.json_time(_delivery.created_at),
+        'due_at', tocsin.json_time(_delivery.due_at),
+        'checked_at', tocsin.json_time(_delivery.checked_at),
+        'settled_at', tocsin.json_time(_delivery.settled_at),
         'mail_event', tocsin.mail_event_of(_delivery.delivery_id, _delivery.burst_id),
         'attempts', (
             select coalesce(
                 jsonb_agg(
-                    jsonb_build_object('at', a.at, 'outcome', a.outcome, 'reason', a.reason, 'provider', a.provider)
+                    jsonb_build_object('at', tocsin.json_time(a.at), 'outcome', a.outcome, 'reason', a.reason, 'provider', a.provider)
                     order by a.attempt
                 ),
                 '[]'

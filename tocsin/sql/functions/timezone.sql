@@ -53,3 +53,10 @@ language sql stable
 as $$
     select extract(epoch from (to_timestamp(_at) at time zone _zone) - (to_timestamp(_at) at time zone 'UTC'))::integer
 $$;
+
+-- A time as it is written in JSON: RFC 3339 in UTC, with Z.
+create or replace function tocsin.json_time(_at timestamptz) returns text
+language sql stable
+as $$
+    select to_char(_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+$$;

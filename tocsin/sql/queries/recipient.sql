@@ -257,7 +257,7 @@ select
     ) as badge_pushes,
     (
         select coalesce(
-            jsonb_agg(jsonb_build_object('type', m.type, 'at', m.at, 'data', m.data) order by m.at),
+            jsonb_agg(jsonb_build_object('type', m.type, 'at', tocsin.json_time(m.at), 'data', m.data) order by m.at),
             '[]'
         )
         from (
@@ -273,7 +273,7 @@ select
     (
         select coalesce(
             jsonb_agg(
-                jsonb_build_object('change', c.change, 'notification_ids', c.notification_ids, 'at', c.at)
+                jsonb_build_object('change', c.change, 'notification_ids', c.notification_ids, 'at', tocsin.json_time(c.at))
                 order by c.at
             ),
             '[]'
@@ -283,7 +283,7 @@ select
     ) as inbox_changes,
     (
         select coalesce(
-            jsonb_agg(jsonb_build_object('key', o.key, 'kept', o.kept, 'created_at', o.created_at) order by o.created_at),
+            jsonb_agg(jsonb_build_object('key', o.key, 'kept', o.kept, 'created_at', tocsin.json_time(o.created_at)) order by o.created_at),
             '[]'
         )
         from tocsin.opt_out o
@@ -292,7 +292,11 @@ select
     (
         select coalesce(
             jsonb_agg(
-                jsonb_build_object('expires_at', t.expires_at, 'usable_until', t.usable_until, 'in_use_until', t.in_use_until)
+                jsonb_build_object(
+                    'expires_at', tocsin.json_time(t.expires_at),
+                    'usable_until', tocsin.json_time(t.usable_until),
+                    'in_use_until', tocsin.json_time(t.in_use_until)
+                )
                 order by t.expires_at
             ),
             '[]'
@@ -304,8 +308,8 @@ select
         select coalesce(
             jsonb_agg(
                 jsonb_build_object(
-                    'channel', g.channel, 'name', g.name, 'kind', g.kind, 'url', g.url, 'created_at', g.created_at,
-                    'disabled_at', g.disabled_at, 'disabled_reason', g.disabled_reason
+                    'channel', g.channel, 'name', g.name, 'kind', g.kind, 'url', g.url, 'created_at', tocsin.json_time(g.created_at),
+                    'disabled_at', tocsin.json_time(g.disabled_at), 'disabled_reason', g.disabled_reason
                 )
                 order by g.target_id
             ),
