@@ -78,8 +78,10 @@ async def test_a_target_is_made_listed_changed_and_deleted(
         assert [each["name"] for each in found] == names
     older = (await machine.get(f"{PATH}?limit=1")).json()["next"]
     assert [each["name"] for each in (await machine.get(older)).json()["results"]] == ["team"]
+    assert (await machine.get(f"{PATH}team/")).json() == listed["results"][1]
     assert (await machine.delete(f"{PATH}team/")).status_code == 204
     assert (await machine.delete(f"{PATH}team/")).status_code == 404
+    assert (await machine.get(f"{PATH}team/")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ SCOPE_OF = {
     ("POST", "/api/recipients/{recipient_id}/read"): "recipients",
     ("PUT", "/api/chat-targets/{name}"): "channels",
     ("GET", "/api/chat-targets"): "channels",
+    ("GET", "/api/chat-targets/{name}"): "channels",
     ("DELETE", "/api/chat-targets/{name}"): "channels",
     ("GET", "/api/suppressions"): "suppressions",
     ("DELETE", "/api/suppressions/{address}"): "suppressions",

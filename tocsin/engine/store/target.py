@@ -46,6 +46,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LONGEST_ID = 200
 _PREFIX = "whsec_"
 _SECRET_BYTES = 32
+_NO_CHAT = "There is no chat target of that name."
 _DISABLED = "The webhook is disabled: PUT it again, which enables it."
 # Rows of one statement, each of up to 500 messages.
 _ROWS = 20
@@ -404,10 +405,18 @@ async def list_chat_targets(
     return await database.page(StoredChatTarget, _SQL, "chat_targets", cursor, limit, **filters)
 
 
+async def get_chat_target(database: Database, name: str) -> StoredChatTarget:
+    """Returns a target; raises NotFound."""
+    found = await database.row(StoredChatTarget, _SQL["get_chat_target"], name=name)
+    if found is None:
+        raise NotFound(_NO_CHAT)
+    return found
+
+
 async def delete_chat_target(database: Database, name: str) -> None:
     """Deletes a target; raises NotFound."""
     if not await database.value(_SQL["delete_chat_target"], name=name):
-        raise NotFound("There is no chat target of that name.")
+        raise NotFound(_NO_CHAT)
 
 
 async def disabled_chat_targets(database: Queries) -> list[DisabledChat]:

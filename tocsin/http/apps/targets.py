@@ -322,6 +322,15 @@ async def list_chat_targets(
     return ChatTargetListing([_public(each) for each in page.results], older, newer)
 
 
+@get(CHATS_PATH + "{name:str}/", opt=noted(fails=(404,)))
+async def get_chat_target(services: NamedDependency[Services], name: TargetName) -> ChatTarget:
+    """Read a chat target.
+
+    `disabled_at` and `disabled_reason` show whether its service still takes messages.
+    """
+    return _public(await store.get_chat_target(services.database, name))
+
+
 @delete(CHATS_PATH + "{name:str}/", status_code=204, opt=noted(fails=(404,)))
 async def delete_chat_target(services: NamedDependency[Services], name: TargetName) -> None:
     """Delete a chat target.
@@ -372,5 +381,12 @@ ROUTERS = (
         replay_webhook,
         list_webhook_messages,
     ),
-    apps_router("Chat targets", CHANNELS, put_chat_target, list_chat_targets, delete_chat_target),
+    apps_router(
+        "Chat targets",
+        CHANNELS,
+        put_chat_target,
+        list_chat_targets,
+        get_chat_target,
+        delete_chat_target,
+    ),
 )

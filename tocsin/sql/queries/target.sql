@@ -180,6 +180,23 @@ where g.channel = 'chat'
 order by g.created_at, g.target_id
 limit :limit;
 
+-- name: get_chat_target
+-- One target of a chat.
+select
+    g.target_id as id,
+    g.name,
+    g.kind,
+    g.url,
+    g.recipient_id as recipient,
+    g.topic,
+    g.created_at,
+    g.disabled_at,
+    g.disabled_reason,
+    true as known
+from tocsin.target g
+where g.channel = 'chat'
+    and g.name = :name;
+
 -- name: delete_chat_target
 -- Deletes a target by its name; returns whether there was one.
 with gone as (
