@@ -372,7 +372,7 @@ def test_each_address_that_is_accepted_can_be_written_into_a_mail(db: Db, addres
     ("body", "field", "values"),
     [
         ({"platform": "linux"}, "platform", "android, ios, web"),
-        ({"platform": "ios", "provider": "sms"}, "provider", "apns, fcm"),
+        ({"platform": "ios", "provider": "sms"}, "provider", "apns, fcm, web_push"),
         ({"platform": "ios", "environment": ""}, "environment", "production, sandbox"),
     ],
 )

@@ -143,11 +143,15 @@ def test_the_client_reads_its_statements_without_another_package(client: Path) -
     assert "tocsin.notify(" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("command", ["--help", "serve", "up"])
-def test_without_the_extra_a_command_is_one_line_that_names_it(client: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "extra"), [("--help", "server"), ("serve", "server"), ("up", "up")]
+)
+def test_without_the_extra_a_command_is_one_line_that_names_it(
+    client: Path, command: str, extra: str
+) -> None:
     done = python(client, "-m", "tocsin", command)
     assert (done.returncode, done.stdout) == (1, "")
-    assert re.fullmatch(r'tocsin: [^\n]*pip install "tocsin\[server\]"[^\n]*\n', done.stderr)
+    assert re.fullmatch(rf'tocsin: [^\n]*pip install "tocsin\[{extra}\]"[^\n]*\n', done.stderr)
 
 
 def test_up_without_its_extra_is_one_line_that_names_it(tmp_path: Path) -> None:
