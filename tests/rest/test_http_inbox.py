@@ -268,6 +268,40 @@ async def test_one_with_the_inbox_off_is_found_by_id_only(
     assert why[0]["sentence"] == "You turned the inbox off for everything."
 
 
+@pytest.mark.parametrize(
+    ("statement", "reason", "sentence"),
+    [
+        ("select tocsin.cancel(%(event)s)", "cancelled", "It was taken back since."),
+        ("select tocsin.withdraw('thread:7')", "withdrawn", "It was taken back since."),
+        (
+            "select tocsin.notify('forum.new_reply', array['alice'], 'B', subject => 'thread:7', replaces => true)",
+            "replaced",
+            "A newer one of the same subject took its place.",
+        ),
+    ],
+)
+async def test_why_gives_the_reason_for_which_a_notification_left_the_inbox(
+    alice: httpx.AsyncClient,
+    new_notification: NewNotification,
+    db: Db,
+    statement: str,
+    reason: str,
+    sentence: str,
+) -> None:
+    id_ = new_notification(subject="thread:7")
+    event = (await alice.get(f"{INBOX}{id_}/")).json()["event_id"]
+    db.execute(statement, {"event": event})
+    (inbox,) = [
+        each
+        for each in (await alice.get(f"{INBOX}{id_}/why/")).json()["channels"]
+        if each["channel"] == "in_app"
+    ]
+    assert (inbox["decision"], inbox["reason"]) == ("off", reason)
+    assert inbox["sentence"] == f"The inbox is on for New reply by default. {sentence}"
+    by_sql = "select decision, reason from tocsin.why('alice', %s) where channel = 'in_app'"
+    assert db.execute(by_sql, (event,)).fetchall() == [("off", reason)]
+
+
 async def test_open_marks_read_and_leads_there(
     alice: httpx.AsyncClient, new_notification: NewNotification
 ) -> None:

@@ -106,6 +106,8 @@ def _channel(decided: Decisions, channel: str, records: list[DeliveryRecord]) ->
         sentences.insert(0, f"You get this because {cause}.")
     if channel == "in_app" and decision == "on":
         sentences.append(_inbox(decided))
+        if decided.left_inbox is not None:
+            decision, reason = "off", decided.left_inbox
     sentences += [
         undelivered_push(record) or _returned_mail(record) or _delivery(record)
         for record in records
@@ -163,10 +165,8 @@ def _scope(decided: Decisions, scope: str | None) -> str:
 
 
 def _inbox(decided: Decisions) -> str:
-    if decided.cancelled:
-        return "It was taken back since."
-    if decided.replaced:
-        return "A newer one of the same subject took its place."
+    if row := decision_reason(decided.left_inbox or ""):
+        return row.sentence
     return "You removed it since." if decided.archived else "It is in your inbox."
 
 

@@ -175,8 +175,7 @@ class Decisions(Struct, frozen=True):
     event_type_label: str
     category_label: str
     archived: bool
-    cancelled: bool
-    replaced: bool
+    left_inbox: str | None  # why it did: cancelled, withdrawn or replaced
     channels: list[str]  # those decided, in their order
     decisions: dict[str, list[str]]  # channel: [decision, reason] or [decision, reason, scope]
     deliveries: list[dict[str, Any]]

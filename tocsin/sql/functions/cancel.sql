@@ -57,6 +57,13 @@ as $$
     select case when _event.cancelled_at is not null then case when _event.withdrawn then 'withdrawn' else 'cancelled' end end
 $$;
 
+-- Why a notification left its inbox: cancelled, withdrawn or replaced; null if it did not.
+create or replace function tocsin.left_inbox(_event tocsin.event, _replaced_by bigint) returns text
+language sql immutable
+as $$
+    select coalesce(tocsin.cancel_reason(_event), case when _replaced_by is not null then 'replaced' end)
+$$;
+
 -- Stops the deliveries of cancelled events, and removes the events from inboxes and badges. Returns how many deliveries.
 create or replace function tocsin.stop_cancelled(_ids bigint[]) returns integer
 language plpgsql

@@ -36,8 +36,8 @@ begin
         n.created_at,
         n.read_at,
         c.channel,
-        a.decisions -> c.channel ->> 0,
-        a.decisions -> c.channel ->> 1,
+        case when l.reason is null then a.decisions -> c.channel ->> 0 else 'off' end,
+        coalesce(l.reason, a.decisions -> c.channel ->> 1),
         a.decisions -> c.channel ->> 2,
         coalesce(d.deliveries, '[]')
     from (
@@ -51,6 +51,9 @@ begin
     join tocsin.event e on e.event_id = n.event_id
     cross join lateral tocsin.with_absent_channels(n.decisions) a (decisions)
     join tocsin.channel c on a.decisions ? c.channel
+    cross join lateral (
+        select case when c.channel = 'in_app' and a.decisions -> 'in_app' ->> 0 = 'on' then tocsin.left_inbox(e, n.replaced_by) end
+    ) l (reason)
     cross join lateral (
         select jsonb_agg(
             jsonb_build_object(

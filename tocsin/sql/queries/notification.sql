@@ -138,8 +138,7 @@ select
     t.label as event_type_label,
     c.label as category_label,
     n.archived_at is not null as archived,
-    e.cancelled_at is not null as cancelled,
-    n.replaced_by is not null as replaced,
+    tocsin.left_inbox(e, n.replaced_by) as left_inbox,
     w.decisions,
     array(
         select k.channel
