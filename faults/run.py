@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -188,14 +188,17 @@ async def populate(dsn: str, more: Sequence[int] = ()) -> str:
         for topic, followers in TOPICS.items():
             for number in followers:
                 await owner.execute("select tocsin.subscribe(%s, %s)", (f"p{number}", topic))
-        zones = dict.fromkeys(DIGEST, "UTC") | dict(
-            zip(DST, ("Europe/Berlin", "America/New_York"), strict=True)
-        )
-        for number, zone in zones.items():
+        # the digests of the first are made by hand: their own hour is half a day away
+        far = f"{datetime.now(UTC) + timedelta(hours=12):%H:%M}"
+        hours = dict.fromkeys(DIGEST, ("UTC", far)) | {
+            number: (zone, "02:30")
+            for number, zone in zip(DST, ("Europe/Berlin", "America/New_York"), strict=True)
+        }
+        for number, (zone, hour) in hours.items():
             await owner.execute(
                 "insert into tocsin.digest_preference (recipient_id, frequency, categories, send_at, timezone, next_at)"
-                " values (%s, 'daily', '{forum}', '02:30', %s, now() + interval '20 days')",
-                (f"p{number}", zone),
+                " values (%s, 'daily', '{forum}', %s, %s, now() + interval '20 days')",
+                (f"p{number}", hour, zone),
             )
         await owner.execute(
             "update tocsin.event_type set max_attempts = 3 where event_type = 'event.changed'"
