@@ -230,7 +230,7 @@ bench-stream: $(VENV)/.dev ## from COMMIT to the bytes of a stream, and its memo
 bench-many-serves: $(VENV)/.dev ## 1, 4 and 16 tocsin serve at 1,000 badge changes a second: CPU of PostgreSQL and of an idle one
 	@exec $(PY) benchmarks/many_serves.py $(ARGS)
 
-bench-scaling: $(VENV)/.dev ## the costs in docs/scaling.md, and a mixed load that checks them; eight minutes; installs what is missing; ARGS="--rounds 3" as the page
+bench-scaling: $(VENV)/.dev ## the costs in docs/scaling.md, and a mixed load that checks them; ten minutes; installs what is missing; ARGS="--checks 3" as the page
 	@[ "$$(id -u)" != 0 ] || tools/debian.sh iproute2=ip iptables=iptables # without root all is on loopback
 	@exec $(PY) benchmarks/scaling.py $(ARGS)
 

@@ -12,6 +12,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from tocsin.engine.explain.why import mask
+
 Db = psycopg.Connection[Any]
 
 # The database is the same for all examples: only immutable functions are called.
@@ -163,3 +165,27 @@ def test_a_suppressed_address_is_in_each_spelling(db: Db) -> None:
     db.execute("select tocsin.notify('forum.new_reply', array['zoe'], 'x')")
     decided = value(db, "select decisions -> 'email' from tocsin.notification")
     assert decided == ["off", "suppressed"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "alice@example.com",
+        "ian@example.com",
+        "jo@example.com",
+        "x@example.com",
+        '"a@b"@example.com',
+        "a1b2c3" * 4,
+        "short",
+    ],
+)
+def test_sql_and_python_mask_an_address_alike(db: Db, address: str) -> None:
+    assert db.execute("select tocsin.mask(%s)", (address,)).fetchone() == (mask(address),)
+
+
+def test_an_app_reads_the_reasons_with_masked_addresses(db: Db) -> None:
+    db.execute("select tocsin.upsert_recipient('ian', 'ian@example.com')")
+    db.execute("select tocsin.notify('forum.new_reply', array['ian'], 'Hi')")
+    db.execute("update tocsin.delivery set address = 'ian@example.com'")
+    found = db.execute("select deliveries from tocsin.why('ian') where channel = 'email'")
+    assert [each["address"] for ((each,),) in found.fetchall()] == ["i***n@example.com"]

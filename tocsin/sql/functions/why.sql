@@ -59,10 +59,7 @@ begin
             jsonb_build_object(
                 'state', w.state,
                 'reason', w.reason,
-                'address', case
-                    when w.target_id is null then regexp_replace(w.address, '^(.).*(?=.@)|^.*(?=.{6}$)', '\1***')
-                    else w.address
-                end,
+                'address', case when w.target_id is null then tocsin.mask(w.address) else w.address end,
                 'at', coalesce(w.settled_at, w.created_at),
                 'mail_event', tocsin.mail_event_of(w.delivery_id, w.burst_id),
                 'attempts', (
@@ -85,4 +82,15 @@ begin
     ) d
     order by n.created_at desc, n.notification_id desc, c.position;
 end
+$$;
+
+-- An address such as `a***e@example.com`; of a device token its last six characters. As mask() of engine/explain/why.py.
+create or replace function tocsin.mask(_address text) returns text
+language sql immutable
+as $$
+    select case
+        when _address !~ '@' then case when length(_address) > 12 then '***' || right(_address, 6) else '***' end
+        when _address ~ '^.{3,}@[^@]*$' then regexp_replace(_address, '^(.).*(.@[^@]*)$', '\1***\2')
+        else regexp_replace(_address, '^(.?).*(@[^@]*)$', '\1***\2')
+    end
 $$;
