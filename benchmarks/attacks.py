@@ -42,7 +42,7 @@ def main() -> None:
             for name, attack in all_attacks(dsn).items():
                 if options.only not in name:
                     continue
-                times = beside(service, attack, options.seconds, options.connections)
+                times = times_during(service, attack, options.seconds, options.connections)
                 p99 = percentile(times, 0.99)
                 worst = max(worst, p99)
                 print(
@@ -89,7 +89,7 @@ def all_attacks(dsn: str) -> Attacks:
     return attacks(asyncio.run(key()), token("p1"))
 
 
-def beside(
+def times_during(
     service: Service, attack: Callable[[], Attack], seconds: float, connections: int
 ) -> list[float]:
     """Seconds that each `GET /healthz` took while the attack went on."""

@@ -20,7 +20,7 @@ from bench.gunicorn import gunicorn, versions
 from bench.peer import peer
 from bench.record import Goal, Record, keep
 from bench.rounds import Measured, in_turns
-from bench.service import answering, serve
+from bench.service import serve, wait_until_ready
 
 NULL = Path(__file__).parent / "bench" / "null_http.py"
 SERVE, DJANGO, EMPTY = "tocsin serve", "Django under gunicorn", "Python and uvicorn, empty app"
@@ -72,7 +72,7 @@ def empty() -> float:
     port = stage.free_port()
     started = time.perf_counter()
     with stage.program(sys.executable, NULL, "raw", str(port)):
-        answering(f"http://127.0.0.1:{port}")
+        wait_until_ready(f"http://127.0.0.1:{port}")
         return time.perf_counter() - started
 
 

@@ -35,7 +35,7 @@ from bench.gunicorn import gunicorn, versions
 from bench.peer import peer
 from bench.record import Goal, Record, keep
 from bench.rounds import Measured, in_turns
-from bench.service import Service, answering, serve, token
+from bench.service import Service, serve, token, wait_until_ready
 
 from tocsin.http import tokens as ours
 
@@ -152,7 +152,7 @@ def contender(service: Service, path: str, tokens: Path, callers: int = 1) -> Co
 def floor(which: str) -> Iterator[Service]:
     port = stage.free_port()
     with stage.program(sys.executable, NULL, which, str(port)) as process:
-        answering(f"http://127.0.0.1:{port}")
+        wait_until_ready(f"http://127.0.0.1:{port}")
         yield Service("127.0.0.1", port, process)
 
 

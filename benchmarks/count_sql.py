@@ -69,7 +69,10 @@ def main() -> None:
         warm(dsn, UNREAD, DJANGO)
         stack.enter_context(worker(dsn))
         reads = contenders(dsn, folder)
-        with pgbench.beside(dsn, churn(folder), clients=2, rate=CHURN), Comparison(dsn) as compared:
+        with (
+            pgbench.in_background(dsn, churn(folder), clients=2, rate=CHURN),
+            Comparison(dsn) as compared,
+        ):
             quiet = in_turns(reads, options.rounds)
             lasting = {
                 name: read for name, read in reads.items() if not name.endswith((STAR, "table"))

@@ -93,8 +93,8 @@ def main() -> None:
         prepare(dsn)
         port = stage.free_port()
         with serving(dsn, port) as serve, peers(dsn, redis_url, durable_url) as callers:
-            beside: Measured = defaultdict(list)
-            measured = rates(dsn, Path(folder), callers, rounds, Leader(serve, beside))
+            shares: Measured = defaultdict(list)
+            measured = rates(dsn, Path(folder), callers, rounds, Leader(serve, shares))
             load = Pgbench(dsn, SCRIPTS, Path(folder)).command(OURS, clients=32, seconds=12)
             with psycopg.connect(dsn, autocommit=True) as owner:
                 latencies = asyncio.run(
@@ -103,7 +103,7 @@ def main() -> None:
             versions = {
                 name: text for caller in callers.values() for name, text in caller.versions.items()
             }
-    keep(record(measured, beside, versions), latencies_record(latencies))
+    keep(record(measured, shares, versions), latencies_record(latencies))
 
 
 def prepare(dsn: str) -> None:
@@ -170,7 +170,7 @@ class Leader:
         self._pid, self._shares = pid, shares
 
     @contextmanager
-    def beside(self, name: str) -> Iterator[None]:
+    def recorded(self, name: str) -> Iterator[None]:
         started, before = time.monotonic(), stage.cpu(self._pid)
         yield
         share = (stage.cpu(self._pid) - before) / (time.monotonic() - started)
@@ -186,7 +186,7 @@ def rates(
 
         def in_sql(name: str, clients: int) -> float:
             settle(owner)
-            with leader.beside(f"{name}, {clients}"):
+            with leader.recorded(f"{name}, {clients}"):
                 return pgbench.rate(name, clients=clients, seconds=SECONDS)
 
         def in_python(name: str, clients: int) -> float:
@@ -212,7 +212,7 @@ def measured_at(name: str, clients: int) -> bool:
     return clients == 1 and name in (OURS, INSERTS)
 
 
-def record(measured: Measured, beside: Measured, versions: dict[str, str]) -> Record:
+def record(measured: Measured, shares: Measured, versions: dict[str, str]) -> Record:
     goals = [
         Goal(f"{OURS}, 32", f"{INSERTS}, 32", at_least=0.85),
         Goal(f"{OURS}, 32", f"{SILENT}, 32", at_least=0.9),
@@ -232,7 +232,7 @@ def record(measured: Measured, beside: Measured, versions: dict[str, str]) -> Re
         goals=goals,
         facts={
             f"% of a CPU that serve takes beside {name}": round(100 * statistics.median(shares))
-            for name, shares in beside.items()
+            for name, shares in shares.items()
         },
         versions=versions,
     )

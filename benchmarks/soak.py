@@ -6,7 +6,7 @@ minute, as if notifications read a while ago were older than 90 days. All at a s
 limit.
 
 Measured are memory of both processes, the calls' p99, and the size of every table and index; the first sixth against
-each of the five after it. `make soak`; `--minutes 5` for a short run, which does not judge sizes.
+each of the five after it. `make soak`; `--minutes 5` for a short run, which does not check sizes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ FAN_OUT = 10.0  # seconds between two events for 200 people, and between two of 
 RETENTION = timedelta(days=90)
 WINDOWS = 6
 LEAST_MINUTES = (
-    20.0  # minutes from which on sizes are judged: all short-lived rows have been deleted once
+    20.0  # minutes from which on sizes are checked: all short-lived rows have been deleted once
 )
 # keeps an hour (docs/architecture.md), so it grows for an hour
 AN_HOUR = ("inbox_change",)
@@ -118,7 +118,7 @@ def far_ends(stack: ExitStack, folder: Path) -> dict[str, str]:
         )
     )
     stack.callback(smtp.kill)
-    command = [sys.executable, HERE / "soak_far_ends.py", folder, "--calm"]
+    command = [sys.executable, HERE / "soak_far_ends.py", folder, "--no-faults"]
     phones = stack.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, text=True))
     stack.callback(phones.kill)
     assert smtp.stdout is not None

@@ -1,4 +1,4 @@
-"""The soak tests' far ends: APNs and FCM servers that fail one request in twenty, none with --calm.
+"""The soak tests' far ends: APNs and FCM servers that fail one request in twenty, none with --no-faults.
 
 A separate process. It counts what it accepts, prints its settings and then, regularly, how many it has accepted; at the
 end of its input it writes into the given file how often each push was accepted, and ends.
@@ -109,17 +109,24 @@ class GoogleScript(Script):
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--calm", action="store_true", help="nothing fails, and nothing is printed")
+    parser.add_argument(
+        "--no-faults", action="store_true", help="nothing fails, and nothing is printed"
+    )
     options = parser.parse_args()
     folder = options.folder
     authority, key = Authority(), Key.new()
     ca_file = authority.write(folder / "ca.pem")
     rules = Rules(key, topics=frozenset({TOPIC}))
     apple = Apple(
-        authority, key, faults={} if options.calm else APPLE, topics={TOPIC}, rules=rules, keep=1
+        authority,
+        key,
+        faults={} if options.no_faults else APPLE,
+        topics={TOPIC},
+        rules=rules,
+        keep=1,
     )
     google: Counter[str] = Counter()
-    script = GoogleScript({} if options.calm else GOOGLE)
+    script = GoogleScript({} if options.no_faults else GOOGLE)
 
     def arrived(message: Any) -> None:
         lost = message.result == Fault.RESET.value and script.chance.even()
@@ -145,7 +152,7 @@ async def main() -> None:
         over = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
         while not over.done():
             await asyncio.wait({over}, timeout=REPORT)
-            if not options.calm:
+            if not options.no_faults:
                 print(len(apple.accepted) + len(google), flush=True)
         whole = {"apns": apple.accepted, "fcm": google}
         (folder / "accepted.json").write_text(json.dumps(whole))

@@ -35,8 +35,8 @@ AT_ONCE = 500  # people per event
 WINDOW = 4000  # most pushes in progress
 MOST_ATTEMPTS = 1.1  # per delivery
 MOST_GROWTH = 1.1  # of the worker's memory, after the first tenth
-WARM = 20_000  # pushes after which memory is judged
-HURRY = 0.5  # seconds
+WARM = 20_000  # pushes after which memory is checked
+DUE_EVERY = 0.5  # seconds
 STUCK = 60.0  # seconds without any progress
 
 
@@ -54,7 +54,7 @@ async def main() -> int:
     with workplace() as folder, database(options.dsn, folder) as dsn:
         soak = Soak(dsn, folder, pushes=options.pushes, people=options.people)
         await soak.run()
-        result = soak.judged()
+        result = soak.result()
     report(result)
     return 1 if result["broken"] else 0
 
@@ -103,10 +103,10 @@ class Soak:
             worker(self.folder, settings | {"database_url": self.dsn, "mail_cap": "0"}) as process,
         ):
             await make_people(app, self.people)
-            beside = [
+            tasks = [
                 asyncio.create_task(self.listen(far)),
                 asyncio.create_task(self.watch(process.pid)),
-                asyncio.create_task(hurry(self.dsn)),
+                asyncio.create_task(make_due(self.dsn)),
             ]
             try:
                 started, cpu = time.perf_counter(), cpu_seconds(process.pid)
@@ -116,9 +116,9 @@ class Soak:
                 self.cpu_seconds = cpu_seconds(process.pid) - cpu
                 self.last_rss = rss(process.pid)
             finally:
-                for each in beside:
+                for each in tasks:
                     each.cancel()
-                await asyncio.gather(*beside, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
                 if sys.stderr.isatty():
                     print(file=sys.stderr)
 
@@ -178,7 +178,7 @@ class Soak:
                 print(line, file=sys.stderr, flush=True)
             await asyncio.sleep(0.25)
 
-    def judged(self) -> dict[str, Any]:
+    def result(self) -> dict[str, Any]:
         """Compares the ledger with what the far ends accepted."""
         accepted = json.loads((self.folder / "accepted.json").read_text())
         with psycopg.connect(self.dsn, row_factory=dict_row) as connection:
@@ -255,11 +255,11 @@ async def make_people(app: psycopg.AsyncConnection[Any], count: int) -> None:
     await app.execute("analyze tocsin.recipient, tocsin.device")
 
 
-async def hurry(dsn: str) -> None:
+async def make_due(dsn: str) -> None:
     """Makes waiting deliveries due, as if the requested pause were over."""
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         while True:
-            await asyncio.sleep(HURRY)
+            await asyncio.sleep(DUE_EVERY)
             await connection.execute(
                 "with over as (update tocsin.delivery set due_at = clock_timestamp()"
                 " where channel = 'push' and state = 'deferred' and due_at > clock_timestamp() + interval '0.2 s'"

@@ -153,7 +153,7 @@ class Injector:
         try:
             await asyncio.sleep(fault.seconds)
         finally:
-            service.thaw()
+            service.resume()
 
     async def _freeze_worker(self, fault: Fault, window: Window) -> None:
         await self._frozen(self._worker(fault), fault, window)

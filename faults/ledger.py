@@ -65,7 +65,7 @@ NOT_FANNED_OUT = (
 )
 SESSIONS = "select count(*) from pg_stat_activity where datname = current_database() and usename = current_user"
 # Ends waits for a retry, which take up to an hour; pauses that a provider requested are not shortened.
-HURRY = """
+MAKE_DUE = """
 update tocsin.delivery d
 set due_at = now()
 where d.state = 'deferred'

@@ -83,7 +83,7 @@ class Service:
     def freeze(self) -> None:
         self._send(signal.SIGSTOP)
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         self._send(signal.SIGCONT)
 
     def _send(self, number: int) -> None:
@@ -103,7 +103,7 @@ class Service:
 
     async def stop(self) -> None:
         """Ends it permanently."""
-        self.thaw()
+        self.resume()
         self.terminate()
         process = self._process
         if process is not None:

@@ -16,7 +16,7 @@ from msgspec import Struct, field
 
 from faults.inject import Injector, Window
 from faults.invariants import Check, Violation
-from faults.ledger import HURRY, NOT_FANNED_OUT, UNSETTLED, Ledger, read_ledger, read_passages
+from faults.ledger import MAKE_DUE, NOT_FANNED_OUT, UNSETTLED, Ledger, read_ledger, read_passages
 from faults.load import Load
 from faults.plan import DIGEST, DST, PEOPLE, TOPICS, Plan
 from faults.process_checks import (
@@ -239,20 +239,20 @@ async def run_digests(injector: Injector, plan: Plan) -> None:
 async def become_quiet(dsn: str, last: float) -> float:
     """Waits until all deliveries have a final state; returns the seconds since `last`, -1 if they do not."""
     deadline = time.time() + QUIET_SECONDS
-    calm = 0
+    quiet = 0
     while time.time() < deadline:
         with suppress(psycopg.Error, OSError):
             async with await psycopg.AsyncConnection.connect(
                 dsn, autocommit=True, connect_timeout=3
             ) as owner:
                 while time.time() < deadline:
-                    await owner.execute(HURRY.encode())
+                    await owner.execute(MAKE_DUE.encode())
                     left = [
                         (await (await owner.execute(one.encode())).fetchone() or (1,))[0]
                         for one in (UNSETTLED, NOT_FANNED_OUT)
                     ]
-                    calm = 0 if any(left) else calm + 1
-                    if calm >= 3:
+                    quiet = 0 if any(left) else quiet + 1
+                    if quiet >= 3:
                         return time.time() - last
                     await asyncio.sleep(0.3)
         await asyncio.sleep(0.2)

@@ -93,11 +93,11 @@ def _retried(
     deadline: float,
 ) -> None:
     """Runs a step in a transaction, again while a table is locked; reports once by which sessions."""
-    said: set[str] = set()
+    reported: set[str] = set()
 
     def report_once(line: str) -> None:
-        if line not in said:
-            said.add(line)
+        if line not in reported:
+            reported.add(line)
             report(line)
 
     waits = False

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from bench import stage
 from bench.peer import PEERS, PYTHON
-from bench.service import Service, answering
+from bench.service import Service, wait_until_ready
 
 _VERSIONS = """
 import json, importlib.metadata as m
@@ -30,7 +30,7 @@ def gunicorn(
         *("--chdir", PEERS, f"{module}:application"),
     ]
     with stage.program(*command, environ=environ) as process:
-        answering(f"http://127.0.0.1:{port}")
+        wait_until_ready(f"http://127.0.0.1:{port}")
         yield Service("127.0.0.1", port, process)
 
 

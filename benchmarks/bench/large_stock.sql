@@ -69,9 +69,9 @@ select
     e.event_type,
     e.subject,
     e.created_at,
-    e.email is null and f.fate >= 0.05,
-    case when f.fate between 0.05 and 0.8 and f.read_at < now() then f.read_at end,
-    case when f.fate between 0.05 and 0.1 and f.read_at < now() then f.read_at end,
+    e.email is null and f.chance >= 0.05,
+    case when f.chance between 0.05 and 0.8 and f.read_at < now() then f.read_at end,
+    case when f.chance between 0.05 and 0.1 and f.read_at < now() then f.read_at end,
     case e.event_id % 2
         when 0 then '{"in_app": ["on", "default"], "email": ["on", "default"], "push": ["on", "default"]}'::jsonb
         else '{"in_app": ["on", "default"], "email": ["off", "preference", "forum.*"], "push": ["off", "no_device"]}'
@@ -87,7 +87,7 @@ cross join generate_series(1, case when e.event_id % 5 = 0 then 16 else 1 end) n
 cross join lateral (
     select
         -- the oldest tenth is unread
-        case when e.event_id <= k.events / 10 then 1 else random() end + 0 * n as fate,
+        case when e.event_id <= k.events / 10 then 1 else random() end + 0 * n as chance,
         e.created_at + interval '2 days' * power(random(), 3) as read_at
 ) f;
 

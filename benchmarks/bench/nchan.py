@@ -18,7 +18,7 @@ import uvloop
 
 from bench import stage
 from bench.commits import CHANNEL
-from bench.service import answering
+from bench.service import wait_until_ready
 
 PATH = "/sub/{}"
 _CONFIGURATION = """
@@ -65,7 +65,7 @@ def nchan(dsn: str) -> Iterator[tuple[int, int]]:
         text = _CONFIGURATION.format(module=module, user=user, folder=folder, port=port)
         configuration.write_text(text)
         with stage.program(program, "-c", configuration, "-e", folder / "error.log") as master:
-            answering(f"http://127.0.0.1:{port}/healthz")
+            wait_until_ready(f"http://127.0.0.1:{port}/healthz")
             feeder = [sys.executable, "-m", "bench.nchan", dsn, str(port)]
             with stage.program(*feeder, environ={"PYTHONPATH": str(Path(__file__).parent.parent)}):
                 children = Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text()

@@ -70,7 +70,7 @@ def mixed_rate(
 
 
 @contextmanager
-def beside(dsn: str, scripts: Sequence[Path], *, clients: int, rate: int) -> Iterator[None]:
+def in_background(dsn: str, scripts: Sequence[Path], *, clients: int, rate: int) -> Iterator[None]:
     """Runs that many transactions a second, of randomly chosen scripts, while the block runs."""
     paced = ["--rate", str(rate), "--time", "86400", dsn]
     with stage.program(*_mixed(scripts, clients), *paced):

@@ -53,7 +53,7 @@ def serve(dsn: str, **settings: str) -> Iterator[Service]:
         **settings,
     }
     with stage.program(*stage.ours("serve"), settings=settings) as process:
-        answering(f"http://127.0.0.1:{port}/healthz")
+        wait_until_ready(f"http://127.0.0.1:{port}/healthz")
         yield Service("127.0.0.1", port, process)
 
 
@@ -70,7 +70,7 @@ def worker(dsn: str, **settings: str) -> Iterator[Popen[bytes]]:
         yield process
 
 
-def answering(url: str) -> None:
+def wait_until_ready(url: str) -> None:
     """Returns when something responds there."""
 
     def responds() -> bool:

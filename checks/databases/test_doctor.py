@@ -39,7 +39,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def own(folder: Path) -> Iterator[Server]:
-    """A server that these tests may spoil; each restores what it changed."""
+    """A server that these tests may change; each restores what it changed."""
     with server(NEWEST, folder, *SETTINGS) as running:
         yield running
 

@@ -173,7 +173,7 @@ async def service(db: Db, follower: Standby) -> AsyncIterator[Service]:
         yield found
 
 
-def tell(db: Db, recipient: str = "alice", **named: Any) -> int:
+def notify_one(db: Db, recipient: str = "alice", **named: Any) -> int:
     return notify(db, event_type="forum.new_reply", recipient=recipient, title="New", **named)
 
 
@@ -187,8 +187,8 @@ async def test_what_a_standby_has_is_never_more_than_its_statements_see(
 ) -> None:
     """PostgreSQL's own snapshot there names transactions as visible that are still running."""
     with psycopg.connect(db.info.dsn) as slow:
-        tell(slow, subject="late:1")
-        tell(db, subject="early:1")
+        notify_one(slow, subject="late:1")
+        notify_one(db, subject="early:1")
         async with service.person("alice") as alice:
 
             async def both_lists() -> list[dict[str, Any]]:
@@ -216,7 +216,7 @@ async def test_what_a_standby_has_is_never_more_than_its_statements_see(
 async def test_each_of_these_calls_reads_from_the_standby(
     service: Service, db: Db, follower: Standby
 ) -> None:
-    event_id = tell(db, subject="thing:1")
+    event_id = notify_one(db, subject="thing:1")
     _, key = await create_api_key(service.database, "tests")
     _, ops = await create_api_key(service.database, "ops", scopes=[OPS])
     async with (
@@ -260,8 +260,8 @@ async def test_each_of_these_calls_reads_from_the_standby(
 async def test_a_person_sees_the_own_write_and_others_are_served_by_a_paused_standby(
     service: Service, db: Db, follower: Standby
 ) -> None:
-    tell(db)
-    tell(db, "bob")
+    notify_one(db)
+    notify_one(db, "bob")
     await service.used()
     async with service.person("alice") as alice, service.person("bob") as bob:
         await until(lambda: _is_standby(service, alice))
@@ -293,7 +293,7 @@ async def _is_standby(
 async def test_another_process_sees_a_write_by_its_position_or_cookie(
     service: Service, db: Db, follower: Standby
 ) -> None:
-    tell(db)
+    notify_one(db)
     async with serving(db.info.dsn, follower.dsn, listens=False) as other:
         await other.used()
         await service.used()
@@ -318,7 +318,7 @@ async def test_what_was_announced_is_in_the_list(
 ) -> None:
     async with service.person("alice") as alice:
         follower.pause()
-        tell(db)
+        notify_one(db)
         await until(lambda: _lists(alice, 1))
         follower.resume()
 
@@ -339,7 +339,7 @@ async def test_a_standby_that_is_far_behind_is_not_used_until_it_keeps_up(
 
     async with service.person("bob") as bob:
         follower.pause()
-        tell(db, "alice")
+        notify_one(db, "alice")
         await until(lambda: is_logged("replica behind"))
         for _ in range(3):
             assert await service.outcome(bob, INBOX) == "behind"
@@ -358,7 +358,7 @@ def _logged(capfd: pytest.CaptureFixture[str]) -> list[str]:
 async def test_the_primary_serves_while_the_standby_is_gone(
     service: Service, db: Db, follower: Standby, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    tell(db)
+    notify_one(db)
     follower.stop()
     async with service.person("alice") as alice:
         for _ in range(5):
@@ -383,7 +383,7 @@ async def test_what_a_standby_does_not_have_is_read_from_the_primary(
     _, key = await create_api_key(service.database, "tests")
     await service.used()
     follower.pause()
-    event_id = tell(db)
+    event_id = notify_one(db)
     async with service.client(bearer(key)) as app:
         # "behind" where the machine was so slow that the standby lacks what it had to have by then
         outcome = await service.outcome(app, f"/api/events/{event_id}/")
@@ -410,7 +410,7 @@ async def test_a_server_that_is_no_standby_of_this_primary_is_not_used(
 async def test_serve_reads_from_the_standby_with_four_connections(
     db: Db, follower: Standby, tmp_path: Path
 ) -> None:
-    tell(db)
+    notify_one(db)
     port, metrics = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     settings = {
@@ -451,7 +451,7 @@ async def test_the_doctor_finds_a_standby_that_is_late_gone_or_none(
     found = await examine()
     assert (found.status, "within" in found.sentence) == ("green", True)
     follower.pause()
-    tell(db)
+    notify_one(db)
     late = await examine()
     assert (late.status, "replay is not paused" in late.cure) == ("yellow", True)
     follower.stop()

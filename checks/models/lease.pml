@@ -39,7 +39,7 @@ bool accepted_by[WORKERS] = false; /* it knows that the far end accepted, and ha
 bool unknown[WORKERS] = false;     /* the reply was lost */
 
 byte acceptances = 0;
-byte excuses = 0;             /* outcomes that could not be known: each allows one more acceptance */
+byte exemptions = 0;             /* outcomes that could not be known: each allows one more acceptance */
 
 byte outages = 0, crashes = 0, freezes = 0, lost_replies = 0, lost_claims = 0;
 
@@ -86,10 +86,10 @@ proctype worker(byte w) {
     :: atomic { runs(w) && checked[w] ->
         checked[w] = false;
         acceptances++;
-        assert(acceptances <= 1 + excuses);
+        assert(acceptances <= 1 + exemptions);
         if
         :: accepted_by[w] = true
-        :: lost_replies < 1 -> lost_replies++; unknown[w] = true; excuses++
+        :: lost_replies < 1 -> lost_replies++; unknown[w] = true; exemptions++
         fi
        }
     /* settle: only if the claim is still ours */
@@ -188,14 +188,14 @@ proctype faults() {
     /* only the first worker dies or freezes: the other one continues */
     :: atomic { alive[0] && crashes < 1 -> crashes++;
         if
-        :: accepted_by[0] || unknown[0] -> excuses++
+        :: accepted_by[0] || unknown[0] -> exemptions++
         :: else -> skip
         fi;
         alive[0] = false; accepted_by[0] = false; unknown[0] = false; checked[0] = false; token[0] = 0
        }
     :: atomic { alive[0] && !frozen[0] && freezes < 1 -> freezes++; frozen[0] = true; checked[0] = false;
         if
-        :: accepted_by[0] -> excuses++
+        :: accepted_by[0] -> exemptions++
         :: else -> skip
         fi
        }

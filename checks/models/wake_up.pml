@@ -84,7 +84,7 @@ elected:
     do
     :: scan();
         if
-        :: true -> skip             /* it looks again */
+        :: true -> skip             /* it scans again */
         :: true ->                  /* it tries to become idle, whatever it found */
             atomic {
                 if

@@ -49,11 +49,11 @@ def key(site: HostSite) -> str:
     return made.stdout.split()[-1]
 
 
-Desk = Callable[..., Page]
+OpenOpsPage = Callable[..., Page]
 
 
 @pytest.fixture
-def desk(browser: Browser, site: HostSite, key: str, clean: None) -> Iterator[Desk]:
+def open_ops_page(browser: Browser, site: HostSite, key: str, clean: None) -> Iterator[OpenOpsPage]:
     """An operator's browser, signed in; violations of its policy and requests to other hosts fail the test."""
     opened: list[tuple[BrowserContext, Page]] = []
     foreign: list[str] = []

@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from host_site import *  # noqa: F403 - fixtures
 from host_site import DESKTOP, PHONE, HostSite, take_picture, violations
 from ops_page import *  # noqa: F403 - fixtures
-from ops_page import SOON, TOCSIN, Desk
+from ops_page import SOON, TOCSIN, OpenOpsPage
 from playwright.sync_api import Page, expect
 
 from tests.support.ledger import deliver
@@ -118,8 +118,10 @@ def expect_ended(page: Page, tile: str, count: int) -> None:
 # Access.
 
 
-def test_signing_in_and_out_by_keyboard(desk: Desk, site: HostSite, key: str) -> None:
-    page = desk(signed_in=False)
+def test_signing_in_and_out_by_keyboard(
+    open_ops_page: OpenOpsPage, site: HostSite, key: str
+) -> None:
+    page = open_ops_page(signed_in=False)
     expect(page.get_by_text("tocsin api-key create NAME --scope ops")).to_be_visible()
     assert violations(page) == []
     take_picture(page, "ops-sign-in")
@@ -138,8 +140,10 @@ def test_signing_in_and_out_by_keyboard(desk: Desk, site: HostSite, key: str) ->
     expect(page.get_by_label("API key")).to_be_visible()
 
 
-def test_a_session_that_ended_asks_for_the_key_again(desk: Desk, site: HostSite) -> None:
-    page = desk()
+def test_a_session_that_ended_asks_for_the_key_again(
+    open_ops_page: OpenOpsPage, site: HostSite
+) -> None:
+    page = open_ops_page()
     run(site, "delete from tocsin.ops_session")
     expect(page.get_by_label("API key")).to_be_visible(timeout=SOON)
 
@@ -148,12 +152,12 @@ def test_a_session_that_ended_asks_for_the_key_again(desk: Desk, site: HostSite)
 
 
 def test_a_mail_server_that_refuses_and_its_dead_letters(
-    desk: Desk, site: HostSite, mail_server: MailServer, tmp_path: Path
+    open_ops_page: OpenOpsPage, site: HostSite, mail_server: MailServer, tmp_path: Path
 ) -> None:
-    page = desk()
+    page = open_ops_page()
     expect(problem(page, "No worker is running")).to_be_visible(timeout=SOON)
     with working(site, mail_server.url, tmp_path):
-        expect(page.locator("#well")).to_contain_text("Healthy", timeout=SOON)
+        expect(page.locator("#healthy")).to_contain_text("Healthy", timeout=SOON)
         alice = site.person()
         site.notify(alice, "The last one that came")
         expect_ended(page, "sent", 1)
@@ -181,11 +185,13 @@ def test_a_mail_server_that_refuses_and_its_dead_letters(
     assert len(set(mail_server.taken)) == 13
 
 
-def test_a_mail_server_that_is_away(desk: Desk, site: HostSite, tmp_path: Path) -> None:
+def test_a_mail_server_that_is_away(
+    open_ops_page: OpenOpsPage, site: HostSite, tmp_path: Path
+) -> None:
     port = free_port()
-    page = desk()
+    page = open_ops_page()
     with working(site, f"smtp://127.0.0.1:{port}", tmp_path):
-        expect(page.locator("#well")).to_be_visible(timeout=SOON)
+        expect(page.locator("#healthy")).to_be_visible(timeout=SOON)
         for number in range(8):
             site.notify(site.person(), f"Waits {number}")
         broken = problem(page, "Email fails")
@@ -204,15 +210,15 @@ def test_a_mail_server_that_is_away(desk: Desk, site: HostSite, tmp_path: Path) 
             # due again later by the back-off, which this test does not wait for
             run(site, "update tocsin.delivery set due_at = now() where state = 'deferred'")
             expect_ended(page, "sent", 8)
-            expect(page.locator("#well")).to_be_visible(timeout=SOON)
+            expect(page.locator("#healthy")).to_be_visible(timeout=SOON)
 
 
 def test_a_worker_that_is_killed(
-    desk: Desk, site: HostSite, mail_server: MailServer, tmp_path: Path
+    open_ops_page: OpenOpsPage, site: HostSite, mail_server: MailServer, tmp_path: Path
 ) -> None:
-    page = desk()
+    page = open_ops_page()
     with working(site, mail_server.url, tmp_path) as worker:
-        expect(page.locator("#well")).to_be_visible(timeout=SOON)
+        expect(page.locator("#healthy")).to_be_visible(timeout=SOON)
         # and not still that of the previous worker
         its = page.locator(".process").filter(has_text=str(worker.pid))
         expect(its).to_be_visible(timeout=SOON)
@@ -223,8 +229,8 @@ def test_a_worker_that_is_killed(
         take_picture(page, "ops-killed")
 
 
-def test_a_connection_that_is_lost_and_comes_back(desk: Desk) -> None:
-    page = desk()
+def test_a_connection_that_is_lost_and_comes_back(open_ops_page: OpenOpsPage) -> None:
+    page = open_ops_page()
     page.context.set_offline(True)
     expect(page.locator("#lost")).to_contain_text(
         "Connection lost: the service does not respond. What you see is from", timeout=SOON
@@ -236,8 +242,8 @@ def test_a_connection_that_is_lost_and_comes_back(desk: Desk) -> None:
     expect(page.locator("#live")).to_contain_text("Live")
 
 
-def test_a_database_that_is_away(desk: Desk, site: HostSite) -> None:
-    page = desk()
+def test_a_database_that_is_away(open_ops_page: OpenOpsPage, site: HostSite) -> None:
+    page = open_ops_page()
     name = value(site, "select current_database()")
     with psycopg.connect(site.dsn, dbname="postgres", autocommit=True) as other:
         other.execute(f'alter database "{name}" allow_connections false'.encode())
@@ -264,12 +270,12 @@ def test_a_database_that_is_away(desk: Desk, site: HostSite) -> None:
 # Search.
 
 
-def test_search_shows_the_reasons(desk: Desk, site: HostSite) -> None:
+def test_search_shows_the_reasons(open_ops_page: OpenOpsPage, site: HostSite) -> None:
     alice = site.person()
     with psycopg.connect(site.dsn, autocommit=True) as connection:
         deliver(connection, "failed", reason="smtp_550_5.1.1", recipient=alice)
     id_ = site.notify(alice, "<img src=x onerror=alert(1)> Where is it?")
-    page = desk()
+    page = open_ops_page()
     page.get_by_label("Id of a recipient").fill(alice)
     page.keyboard.press("Enter")
     person = page.get_by_role("article", name=f"Person {alice}")
@@ -294,13 +300,15 @@ def test_search_shows_the_reasons(desk: Desk, site: HostSite) -> None:
 # Suppressed addresses
 
 
-def test_a_suppressed_address_is_explained_and_lifted(desk: Desk, site: HostSite) -> None:
+def test_a_suppressed_address_is_explained_and_lifted(
+    open_ops_page: OpenOpsPage, site: HostSite
+) -> None:
     with psycopg.connect(site.dsn, autocommit=True) as connection:
         connection.execute(
             "insert into tocsin.suppression (address, reason)"
             " values ('alice@example.com', 'bounce_5.1.1'), ('bob@example.com', 'complaint')"
         )
-    page = desk()
+    page = open_ops_page()
     table = page.get_by_role("table", name="The newest addresses")
     expect(table.locator("tbody tr")).to_have_count(2)
     alice = table.get_by_role("row").filter(has_text="a***e@example.com")
@@ -366,7 +374,7 @@ def outage(site: HostSite, clean: None) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("name", "size"), [("desktop", DESKTOP), ("phone", PHONE)])
 def test_it_is_readable_in_both_themes(
-    desk: Desk,
+    open_ops_page: OpenOpsPage,
     site: HostSite,
     outage: None,
     tmp_path: Path,
@@ -377,7 +385,7 @@ def test_it_is_readable_in_both_themes(
     with working(site, f"smtp://127.0.0.1:{free_port()}", tmp_path):
         for number in range(8):
             site.notify(site.person(), f"Waits {number}")
-        page = desk(size=size, color_scheme=scheme)
+        page = open_ops_page(size=size, color_scheme=scheme)
         expect(problem(page, "Email fails")).to_be_visible(timeout=SOON)
         expect(page.locator("#dead-reasons li")).to_have_count(2)
         # per minute
@@ -394,18 +402,20 @@ def test_it_is_readable_in_both_themes(
         page.screenshot(path=f"build/pages/ops-{name}-{scheme}-whole.png", full_page=True)
 
 
-def test_the_day(desk: Desk, site: HostSite, outage: None) -> None:
-    page = desk()
+def test_the_day(open_ops_page: OpenOpsPage, site: HostSite, outage: None) -> None:
+    page = open_ops_page()
     page.get_by_role("radio", name="Day").check(force=True)
     expect(page.locator("#ended-title")).to_contain_text("last day")
     page.get_by_text("As a table").first.click()
     expect(page.locator("figure table tbody tr")).to_have_count(144)
 
 
-def test_what_is_open_and_focused_stays_so_while_numbers_move(desk: Desk, site: HostSite) -> None:
+def test_what_is_open_and_focused_stays_so_while_numbers_move(
+    open_ops_page: OpenOpsPage, site: HostSite
+) -> None:
     with psycopg.connect(site.dsn, autocommit=True) as connection:
         deliver(connection, "failed", reason="smtp_550_5.7.1")
-    page = desk()
+    page = open_ops_page()
     page.get_by_text("As a table").first.click()
     button = page.get_by_role("button", name="Replay delivery")
     button.focus()

@@ -6,7 +6,7 @@ import psycopg
 from host_site import *  # noqa: F403 - fixtures
 from host_site import HostSite, first_held
 from ops_page import *  # noqa: F403 - fixtures
-from ops_page import SOON, Desk
+from ops_page import SOON, OpenOpsPage
 from playwright.sync_api import Route, expect
 
 from tests.support.ledger import deliver
@@ -20,10 +20,10 @@ def fail(site: HostSite, *reasons: str) -> None:
 
 
 def test_the_dead_letters_of_a_reason_are_not_replaced_by_an_older_response(
-    desk: Desk, site: HostSite
+    open_ops_page: OpenOpsPage, site: HostSite
 ) -> None:
     fail(site, "smtp_550_5.1.1", "smtp_550_5.7.1")
-    page = desk()
+    page = open_ops_page()
     rows = page.locator("#dead-table tbody tr")
     expect(rows).to_have_count(2, timeout=SOON)
     held: list[Route] = []
@@ -46,9 +46,11 @@ def test_the_dead_letters_of_a_reason_are_not_replaced_by_an_older_response(
     expect(rows).to_have_count(1)
 
 
-def test_the_last_search_is_the_one_whose_result_is_shown(desk: Desk, site: HostSite) -> None:
+def test_the_last_search_is_the_one_whose_result_is_shown(
+    open_ops_page: OpenOpsPage, site: HostSite
+) -> None:
     first, second = site.person(), site.person()
-    page = desk()
+    page = open_ops_page()
     held: list[Route] = []
 
     def hold(route: Route) -> None:

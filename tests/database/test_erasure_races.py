@@ -49,7 +49,7 @@ async def test_what_an_open_transaction_commits_is_erased_too(
         _write_all(other)
     other.commit()
     if order != "app first":
-        assert holding(db), "there is something to sweep"
+        assert holding(db), "there is something to delete"
     assert value(db, "select tocsin.finish_erasures()") == 0
     assert holding(db) == set()
     assert value(db, "select count(*) from tocsin.notification where recipient_id = 'bob'") == 2

@@ -34,10 +34,10 @@ async def listener(dsn: str) -> AsyncIterator[LeaderSession]:
 
 
 @pytest.fixture
-def stranger(dsn: str, tmp_path: Path) -> Iterator[Db]:
+def other_role(dsn: str, tmp_path: Path) -> Iterator[Db]:
     """A login of an app, which holds every advisory lock that the service ever used."""
     with psycopg.connect(
-        login_dsn(dsn, tmp_path, "app"), autocommit=True, application_name="stranger"
+        login_dsn(dsn, tmp_path, "app"), autocommit=True, application_name="other_role"
     ) as login:
         for key in (1, 2, 3):
             login.execute("select pg_advisory_lock(1953457011, %s)", (key,))
@@ -81,7 +81,7 @@ async def test_another_session_with_the_leaders_process_id_is_not_the_leader(
 
 
 async def test_a_stranger_with_all_advisory_locks_stops_neither_badges_nor_migrations(
-    dsn: str, db: Db, database: Database, stranger: Db
+    dsn: str, db: Db, database: Database, other_role: Db
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice')")
     hub = BadgeHub(database)
@@ -98,7 +98,7 @@ async def test_a_stranger_with_all_advisory_locks_stops_neither_badges_nor_migra
             ]
         await asyncio.to_thread(migrate, dsn)
         (found,) = await blocking_sessions(database)
-        assert (found.pid, found.application_name) == (stranger.info.backend_pid, "stranger")
+        assert (found.pid, found.application_name) == (other_role.info.backend_pid, "other_role")
         assert found.blocks == "the wake-up lock"
     finally:
         leading.cancel()

@@ -115,5 +115,5 @@ async def test_nothing_leaves_after_a_muting_has_committed(
     )
     presend_check = value(db, "select max(checked_at) from tocsin.delivery where state = 'sent'")
     assert muted + mail_count(tmp_path / "mails") == 400
-    # a look is younger than its snapshot by as long as it takes, which on a busy machine is more than a moment
+    # a check ends as long after its snapshot as it takes, which on a busy machine is more than a moment
     assert presend_check < committed + timedelta(seconds=1)

@@ -33,7 +33,7 @@ async def database(proxy: Proxy) -> AsyncIterator[Database]:
     database = Database(proxy.dsn, max_size=4)
     await database.open()
     yield database
-    proxy.thaw()
+    proxy.resume()
     await database.close()
 
 
@@ -100,7 +100,7 @@ async def test_a_server_that_hangs_is_noticed_and_the_calls_after_it_fail_at_onc
         for _ in range(100):
             with pytest.raises(Unavailable):
                 await database.value("select 1")
-    proxy.thaw()
+    proxy.resume()
     await seconds_until_it_works(database)
 
 

@@ -303,7 +303,7 @@ async def test_a_restored_database_has_a_mark_of_its_own(db: Db, dsn: str) -> No
     db.execute("update tocsin.badge_push_progress set snapshot = '999999999990:999999999999:'")
     reset = "select pg_snapshot_xmax(snapshot) < '999999999999' from tocsin.badge_push_progress"
     async with leader(dsn):
-        # what changes before is found by the leader's first look, for which no badge is corrected
+        # what changes before is found by the leader's first scan, for which no badge is corrected
         await until(lambda: db.execute(reset).fetchone() == (True,))
         read(db, *arrive(db, 1))
         await until(lambda: corrections(db) == [("queued", None)])

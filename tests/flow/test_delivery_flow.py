@@ -149,7 +149,7 @@ async def test_what_a_killed_worker_held_is_taken_up_by_another(
     await until(lambda: sessions(db) <= ours)  # what it had asked for last is done
     held = states(db)
     assert held.get("sent", 0) < 300
-    # the lease would run out by itself within 30 s: tests are in a hurry
+    # the lease would run out by itself within 30 s: the test does not wait for it
     db.execute("update tocsin.lease set until = now()")
     async with worker(dsn, mailbox.url, tmp_path):
         # where it starts slowly, the time without a worker counts as an outage, after which a claim is kept for 60 s

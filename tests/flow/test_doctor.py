@@ -161,7 +161,7 @@ async def test_a_database_as_it_should_be_is_green(dsn: str) -> None:
 
 @pytest.fixture
 def other(server_dsn: str) -> Iterator[str]:
-    """A database that this test may spoil."""
+    """A database that this test may change."""
     name = f"spoilt_{os.getpid()}"
     with psycopg.connect(server_dsn, dbname="postgres", autocommit=True) as admin:
         admin.execute(
@@ -239,9 +239,9 @@ async def test_lost_rights_are_red(db: Db, dsn: str, statement: str, sentence: s
 
 async def test_a_role_without_rights_is_red(db: Db, dsn: str) -> None:
     role = f"stranger_{os.getpid()}"
-    db.execute(f"create role {role} login password 'stranger'".encode())
+    db.execute(f"create role {role} login password 'secret'".encode())
     try:
-        url = make_conninfo(dsn, user=role, password="stranger")
+        url = make_conninfo(dsn, user=role, password="secret")
         await is_red(
             "rights",
             f"{role} of TOCSIN_DATABASE_URL may not use",

@@ -378,7 +378,7 @@ async def test_the_domain_of_the_sender_is_looked_up(tmp_path: Path) -> None:
     async with name_server({}) as options:
         found = await find("dns", options=options, **unsigned)
     assert [each.status for each in found].count("red") == 2
-    assert "Neither SPF nor DKIM vouches" in found[-1].sentence
+    assert "Neither SPF nor DKIM authenticates" in found[-1].sentence
     records["shop.tocsin-check.de", "TXT"] = ['"v=spf1 -all"', '"v=spf1 mx -all"']
     async with name_server(records) as options:
         await is_red("dns", "2 SPF records", "Merge", options=options, **unsigned)

@@ -174,15 +174,15 @@ def test_a_recycled_pid_in_its_pid_file_is_no_obstacle(
     pid_file = cluster.data / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
     embedded_postgres.stop(first)
-    with subprocess.Popen(["sleep", "60"], **cluster.run_as) as stranger:
-        pid_file.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n")
+    with subprocess.Popen(["sleep", "60"], **cluster.run_as) as other_process:
+        pid_file.write_text("\n".join([str(other_process.pid), *lines[1:]]) + "\n")
         if cluster.run_as:
             os.chown(pid_file, cluster.run_as["user"], cluster.run_as["group"])
 
         servers.append(second := embedded_postgres.start(data_dir))
 
-        assert stranger.poll() is None
-        stranger.kill()
+        assert other_process.poll() is None
+        other_process.kill()
     assert not second.adopted
 
 

@@ -78,7 +78,7 @@ async def test_a_request_whose_statement_gets_no_response_gets_a_503(
         response = await asking
         assert response.status_code == 503
         assert response.headers["retry-after"]
-        proxy.thaw()
+        proxy.resume()
         await until(lambda: _works(alice))
         await service.stop()
     assert service.process.returncode == 0

@@ -79,11 +79,11 @@ async def test_attempts_end_and_so_does_time(db: Db, dsn: str, far: Far, tmp_pat
         notify_people(db, 1)
         notify_people(db, 1, "forum.mention", "m")
 
-        def hurry() -> bool:
+        def is_settled() -> bool:
             make_due(db)
             return states(db) == {"failed": 1, "expired": 1}
 
-        await until(hurry)
+        await until(is_settled)
     reasons = db.execute("select reason from tocsin.delivery order by delivery_id").fetchall()
     assert reasons == [("attempts_exhausted",), ("expired",)]
     first = "select attempts from tocsin.delivery order by delivery_id limit 1"
@@ -100,11 +100,11 @@ async def test_mail_server_away_for_a_while_costs_few_attempts_and_no_mail(
         assert states(db).get("sent", 0) == 0
         async with far.listening():
 
-            def hurry() -> bool:
+            def is_settled() -> bool:
                 make_due(db)
                 return states(db) == {"sent": 100}
 
-            await until(hurry)
+            await until(is_settled)
     assert len(far.mails) == 100
     tries = db.execute("select count(*) from tocsin.attempt").fetchone()
     assert tries is not None

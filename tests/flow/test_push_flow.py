@@ -139,7 +139,7 @@ async def test_a_wrong_topic_costs_no_device_and_no_push(db: Db, phones: Phones)
     )
     await until(lambda: db.execute(refused).fetchone())
     assert db.execute("select count(*) from tocsin.attempt").fetchone() == (0,)
-    phones.apns.default = None  # the operator has mended it
+    phones.apns.default = None  # the operator has corrected it
 
     def arrived() -> bool:
         db.execute(

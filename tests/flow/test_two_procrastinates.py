@@ -41,7 +41,7 @@ FORGED = (
 
 
 @pytest.fixture
-def stranger(db: Db, dsn: str) -> Iterator[Db]:
+def other_role(db: Db, dsn: str) -> Iterator[Db]:
     """A login that was granted nothing."""
     name = f"stranger_{secrets.token_hex(4)}"
     db.execute(f"create role {name} login password 'strange'")
@@ -136,7 +136,7 @@ async def test_an_app_runs_a_procrastinate_of_its_own_beside_ours(
 
 
 async def test_what_any_login_notifies_neither_ends_a_worker_nor_aborts_a_job(
-    db: Db, dsn: str, far: Held, tmp_path: Path, stranger: Db
+    db: Db, dsn: str, far: Held, tmp_path: Path, other_role: Db
 ) -> None:
     async with worker(dsn, far, tmp_path) as ours:
         await ours.wait_for_log("leading")
@@ -146,9 +146,9 @@ async def test_what_any_login_notifies_neither_ends_a_worker_nor_aborts_a_job(
         for channel in (*OURS, *THEIRS):
             for job_id in range(1, 20):
                 abort = f'{{"type": "abort_job_requested", "job_id": {job_id}}}'
-                stranger.execute("select pg_notify(%s, %s)", (channel, abort))
+                other_role.execute("select pg_notify(%s, %s)", (channel, abort))
             for payload in FORGED:
-                stranger.execute("select pg_notify(%s, %s)", (channel, payload))
+                other_role.execute("select pg_notify(%s, %s)", (channel, payload))
         far.released.set()
         await until(lambda: states(db) == {"sent": 1})
         assert db.execute("select attempts from tocsin.delivery").fetchone() == (1,)

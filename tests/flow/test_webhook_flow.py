@@ -100,12 +100,12 @@ async def test_what_became_of_a_persons_delivery_is_sent_to_the_app_once(
     await until(lambda: available(db))
     notify(db, "alice", "bob")
     await until(lambda: states(db, "app") == {"sent": 2})
-    told = {
+    reported = {
         each["data"]["recipient"]: each for each in bodies(endpoint) if "channel" in each["data"]
     }
-    assert told["alice"]["type"] == "delivery.sent"
-    assert told["bob"]["type"] == "delivery.failed"
-    assert told["bob"]["data"]["reason"] == "webhook_302"
+    assert reported["alice"]["type"] == "delivery.sent"
+    assert reported["bob"]["type"] == "delivery.failed"
+    assert reported["bob"]["data"]["reason"] == "webhook_302"
 
 
 async def test_a_retry_has_the_same_id_and_body(
@@ -170,8 +170,8 @@ async def test_a_worker_that_is_killed_loses_nothing(
     db.execute("update tocsin.lease set until = now()")
     async with running("worker", log=tmp_path / "2.log", settings=settings):
         await until(lambda: states(db, "app") == {"sent": 300})
-    told = {each["data"]["recipient"] for each in bodies(endpoint)}
-    assert told == set(people)
+    reported = {each["data"]["recipient"] for each in bodies(endpoint)}
+    assert reported == set(people)
     # what was sent twice has the same id, so a receiver can tell
     ids = {headers["webhook-id"] for headers, _ in endpoint.received}
     assert len(ids) == 300

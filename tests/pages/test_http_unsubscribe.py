@@ -319,7 +319,7 @@ async def test_somebody_unknown_is_spoken_to_as_their_browser_asks(
 
 
 @pytest.mark.parametrize(
-    ("link", "scope", "told"),
+    ("link", "scope", "expected"),
     [
         (
             LINKS.unsubscribe("alice", "forum.new_reply", NOW, topic="t:1"),
@@ -341,7 +341,7 @@ async def test_somebody_unknown_is_spoken_to_as_their_browser_asks(
     ids=["type", "topic", "digest", "address"],
 )
 async def test_an_app_webhook_is_sent_who_unsubscribed(
-    anyone: httpx.AsyncClient, people: None, db: Db, link: str, scope: str, told: dict[str, Any]
+    anyone: httpx.AsyncClient, people: None, db: Db, link: str, scope: str, expected: dict[str, Any]
 ) -> None:
     db.execute(
         "insert into tocsin.target (channel, name, url, events) "
@@ -349,5 +349,5 @@ async def test_an_app_webhook_is_sent_who_unsubscribed(
     )
     assert (await anyone.post(link, data={"scope": scope})).status_code == 200
     reported = db.execute("select data from tocsin.webhook_outbox").fetchall()
-    assert reported == [({"channel": "email", **told},)]
+    assert reported == [({"channel": "email", **expected},)]
     assert ZOE.lower() not in str(reported).lower()

@@ -16,7 +16,7 @@ from tocsin.engine.store.database import Database
 from tocsin.http.app import create_app
 from tocsin.settings import Settings
 
-HOME, STRANGER = "https://app.example.com", "https://evil.example"
+HOME, FOREIGN = "https://app.example.com", "https://evil.example"
 ALLOW = "access-control-allow-origin"
 INBOX = "/api/notifications/"
 
@@ -68,7 +68,7 @@ async def test_responses_and_errors_can_be_read_there(
 async def test_no_other_origin_and_no_other_call(
     client: httpx.AsyncClient, database: Database
 ) -> None:
-    for origin in (STRANGER, "null", f"{HOME}.evil.example", HOME.replace("https", "http")):
+    for origin in (FOREIGN, "null", f"{HOME}.evil.example", HOME.replace("https", "http")):
         assert ALLOW not in (await client.get(INBOX, headers=ALICE | {"Origin": origin})).headers
         assert ALLOW not in (await client.options(INBOX, headers=preflight(origin))).headers
     key = bearer((await create_api_key(database, "tests"))[1])

@@ -234,7 +234,7 @@ async def test_a_key_set_redirected_to_plain_http_is_not_read() -> None:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -356,10 +356,10 @@ async def test_invented_key_ids_do_not_hammer_the_provider() -> None:
     assert verifier._key_set is not None
     provider = Provider(verifier._key_set)
     provider.rotate("one")
-    stranger = rsa.generate_private_key(65537, 2048)
+    other_key = rsa.generate_private_key(65537, 2048)
     for number in range(20):
         forged = jwt.encode(
-            {"sub": "a", "exp": time.time() + 60}, stranger, "RS256", {"kid": str(number)}
+            {"sub": "a", "exp": time.time() + 60}, other_key, "RS256", {"kid": str(number)}
         )
         with pytest.raises(Unauthorized):
             await verifier.verify(forged)

@@ -76,7 +76,7 @@ class Proxy:
     def freeze(self) -> None:
         self._moving.clear()
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         self._moving.set()
 
     def abandon(self) -> None:
@@ -131,6 +131,6 @@ async def proxy(dsn: str) -> AsyncIterator[Proxy]:
     proxy = Proxy(dsn)
     await proxy.open()
     yield proxy
-    proxy.thaw()
+    proxy.resume()
     await proxy.shut()
     await until(lambda: proxy.is_quiet)

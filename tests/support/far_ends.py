@@ -31,7 +31,7 @@ from tocsin.engine.model import Mail, PresendCheck, Push, WebhookBody
 from tocsin.settings.addresses import SmtpServer
 from tocsin.settings.keys import VapidKey, new_vapid_key
 from tocsin.testing import fcm
-from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Babble, Drop, Hang, Key
+from tocsin.testing.apns import Act, ApnsReply, ApnsServer, Authority, Drop, Garbage, Hang, Key
 from tocsin.testing.chats import ChatServer
 from tocsin.testing.far_end import Fault, Reply, Script, Turn
 from tocsin.testing.fcm import FcmServer
@@ -57,7 +57,7 @@ class Case(Enum):
     CREDENTIALS = "our credentials are revoked"
     HANG = "takes it and never replies"
     RESET = "takes it and cuts the connection"
-    DRIBBLE = "takes it and replies a byte at a time"
+    SLOW_BODY = "takes it and replies a byte at a time"
     GARBAGE = "takes it and replies with nonsense"
 
 
@@ -122,7 +122,7 @@ class Email(FarEnd):
         Case.CREDENTIALS: {"MAIL": "530 5.7.0 authentication required"},
         Case.HANG: {"BODY": "hang"},
         Case.RESET: {"BODY": None},
-        Case.DRIBBLE: {"BODY": "dribble"},
+        Case.SLOW_BODY: {"BODY": "dribble"},
         Case.GARBAGE: {"BODY": "HTTP/1.1 400 Bad Request"},
     }
 
@@ -150,7 +150,7 @@ class Email(FarEnd):
 _FAULTS = {
     Case.HANG: Fault.HANG,
     Case.RESET: Fault.RESET,
-    Case.DRIBBLE: Fault.DRIBBLE,
+    Case.SLOW_BODY: Fault.SLOW_BODY,
     Case.GARBAGE: Fault.GARBAGE,
 }
 
@@ -193,7 +193,7 @@ class Apns(FarEnd):
 
     content = Push("Title", "body", data={"notification_id": "1"})
     address = "a1" * 32
-    lacks: ClassVar = {Case.DRIBBLE: "in HTTP/2 a status comes whole, and it decides"}
+    lacks: ClassVar = {Case.SLOW_BODY: "in HTTP/2 a status comes whole, and it decides"}
     _ACTS: ClassVar[dict[Case, Act | None]] = {
         Case.ACCEPT: None,
         Case.DEAD: ApnsReply(410, "Unregistered", 1_793_534_400_000),
@@ -207,7 +207,7 @@ class Apns(FarEnd):
         Case.CREDENTIALS: ApnsReply(403, "InvalidProviderToken"),
         Case.HANG: Hang(),
         Case.RESET: Drop(),
-        Case.GARBAGE: Babble(b"\0" * 64),
+        Case.GARBAGE: Garbage(b"\0" * 64),
     }
 
     async def listen(self, stack: AsyncExitStack) -> None:

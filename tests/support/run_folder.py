@@ -20,8 +20,8 @@ def run_folder(memory: Path = MEMORY) -> Iterator[Path]:
     """Yields a folder that PostgreSQL's user may enter, locked during the run; removes those of ended runs."""
     parent = memory if has_room(memory) else Path(gettempdir())
     with ExitStack() as kept:
-        with locked(parent, LOCK_EX):  # a folder is not swept between its making and its locking
-            sweep(parent)
+        with locked(parent, LOCK_EX):  # a folder is not removed between its making and its locking
+            remove_left_over(parent)
             folder = Path(mkdtemp(prefix=PREFIX, dir=parent))
             kept.callback(shutil.rmtree, folder, ignore_errors=True)
             kept.enter_context(locked(folder, LOCK_EX))
@@ -39,7 +39,7 @@ def has_room(memory: Path) -> bool:
     return not closed and found.f_bavail * found.f_frsize >= ROOM and os.access(memory, os.W_OK)
 
 
-def sweep(parent: Path) -> None:
+def remove_left_over(parent: Path) -> None:
     """Removes what a run left that was killed: its lock ended with it."""
     for folder in parent.glob(f"{PREFIX}*"):
         with suppress(OSError), locked(folder, LOCK_EX | LOCK_NB):

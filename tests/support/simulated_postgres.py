@@ -1,4 +1,4 @@
-"""What announcing depends on in PostgreSQL, on a clock that only jumps to the next timer: commits, locks, looks."""
+"""What announcing depends on in PostgreSQL, on a clock that only jumps to the next timer: commits, locks, scans."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 class SimulatedPostgres:
     """Transactions, and the leader's session (the methods of LeaderSession that the listener uses).
 
-    A commit takes `flush` seconds. Those that send a signal go one by one, the others together. A look takes `look`.
+    A commit takes `flush` seconds. Those that send a signal go one by one, the others together. A scan takes
+    `scan_seconds`.
     """
 
     pid = 1
 
-    def __init__(self, *, look: float, flush: float) -> None:
-        self.look, self.flush = look, flush
-        self.looks = self.announced_by_commit = self.commits = 0
+    def __init__(self, *, scan_seconds: float, flush: float) -> None:
+        self.scan_seconds, self.flush = scan_seconds, flush
+        self.scans = self.announced_by_commit = self.commits = 0
         self.delays: list[float] = []  # from COMMIT to the announcement
         self._idle = False
         self._without_signal = 0  # transactions that keep the leader from becoming idle
@@ -69,10 +70,10 @@ class SimulatedPostgres:
         self.commits += 1
 
     async def scan(self, since: str | None, *, announce: bool, start_idle: bool = False) -> Scan:
-        self.looks += 1
+        self.scans += 1
         found, self._unseen = self._unseen, []
-        await asyncio.sleep(self.look)
-        assert announce or since is None or not found, "committed without a signal or a look"
+        await asyncio.sleep(self.scan_seconds)
+        assert announce or since is None or not found, "committed without a signal or a scan"
         self.delays += [self._clock() - called for called in found]
         started = start_idle and not self._without_signal
         self._idle = self._idle or started

@@ -55,7 +55,7 @@ class Scripted:
         self.odd = odd
         self.commands: list[str] = []
         self.connections = 0
-        self.stuck = False  # it has come to a step at which it hangs or dribbles
+        self.stuck = False  # it has come to a step at which it hangs or sends a byte at a time
         self.release = asyncio.Event()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -75,14 +75,14 @@ class Scripted:
 
     async def play(self, verb: str, writer: asyncio.StreamWriter) -> bool:
         reply = self.odd.get(verb, REPLIES.get(verb, "502 what"))
-        self.stuck = reply in {"hang", "dribble"}
+        self.stuck = reply in {"hang", "slow"}
         if reply == "hang":
             await self.release.wait()
-        if reply == "dribble":
+        if reply == "slow":
             while not self.release.is_set():
                 writer.write(b"2")
                 await asyncio.sleep(0.01)
-        if reply is None or reply in {"hang", "dribble"}:
+        if reply is None or reply in {"hang", "slow"}:
             return False
         writer.write(reply.encode() + b"\r\n")
         await writer.drain()

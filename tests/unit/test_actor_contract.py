@@ -35,7 +35,7 @@ from tocsin.engine.model import (
 )
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
-LOST = [Case.HANG, Case.RESET, Case.DRIBBLE, Case.GARBAGE]
+LOST = [Case.HANG, Case.RESET, Case.SLOW_BODY, Case.GARBAGE]
 PERMANENT = [Case.DEAD, Case.ELSEWHERE, Case.BAD]
 TRANSIENT = [Case.LATER, Case.LATER_NAMED, Case.DOWN, Case.CREDENTIALS]
 
@@ -108,7 +108,7 @@ async def play(far: FarEnd, case: Case) -> Outcome:
 async def send(actor: Actor[Any], far: FarEnd, case: Case, number: int = 1) -> Outcome:
     """Where the far end never responds, the time until the deadline passes at once."""
     (sending,) = post(actor, far, range(number, number + 1))
-    if case in {Case.HANG, Case.DRIBBLE}:
+    if case in {Case.HANG, Case.SLOW_BODY}:
         before = far.received
         await until(lambda: far.received > before)
         await LoopClock().advance_until_done(sending)
@@ -210,7 +210,7 @@ async def test_a_lost_response_leaves_the_outcome_unknown(far: FarEnd, case: Cas
 async def test_after_an_outage_the_channel_works_by_itself(far: FarEnd, case: Case) -> None:
     far.plays(case)
     async with actor_of(far, breaker=Breaker(first=0.01, most=0.02)) as actor:
-        for number in range(6 if case not in {Case.HANG, Case.DRIBBLE} else 1):
+        for number in range(6 if case not in {Case.HANG, Case.SLOW_BODY} else 1):
             await send(actor, far, case, number)
         far.plays(Case.ACCEPT)
         await until(lambda: actor.report().breaker is not BreakerState.OPEN)

@@ -14,17 +14,19 @@ from tocsin.engine.store.dispatch import LeaderSession
 
 MS = 0.001
 SECONDS = 1.5
-# a look, and a flush: a fast machine, and others down to a quarter of its speed
-SPEEDS = [(look * MS, flush * MS) for look in (0.25, 0.5, 1) for flush in (0.2, 0.4, 0.8)]
+# a scan, and a flush: a fast machine, and others down to a quarter of its speed
+SPEEDS = [
+    (scan_seconds * MS, flush * MS) for scan_seconds in (0.25, 0.5, 1) for flush in (0.2, 0.4, 0.8)
+]
 
 Load = Callable[[SimulatedPostgres], Awaitable[Any]]
 
 
-def under(load: Load, *, look: float, flush: float) -> SimulatedPostgres:
+def under(load: Load, *, scan_seconds: float, flush: float) -> SimulatedPostgres:
     """Returns what happened under a load, once all that was committed can be announced."""
 
     async def run() -> SimulatedPostgres:
-        postgres = SimulatedPostgres(look=look, flush=flush)
+        postgres = SimulatedPostgres(scan_seconds=scan_seconds, flush=flush)
         listener = Listener(cast("LeaderSession", postgres), lambda *_: None)
         await listener.begin()
         listening = asyncio.create_task(listener.listen())
@@ -44,43 +46,53 @@ def quantile(delays: list[float], share: float) -> float:
 
 
 @pytest.mark.parametrize("rate", [10, 100, 1000])
-@pytest.mark.parametrize(("look", "flush"), [each for each in SPEEDS if each[1] < MS / 2])
+@pytest.mark.parametrize(("scan_seconds", "flush"), [each for each in SPEEDS if each[1] < MS / 2])
 def test_commits_that_seldom_meet_announce_themselves_on_a_slow_machine_too(
-    look: float, flush: float, rate: int
+    scan_seconds: float, flush: float, rate: int
 ) -> None:
-    ran = under(lambda postgres: at_rate(postgres, rate, SECONDS), look=look, flush=flush)
+    ran = under(
+        lambda postgres: at_rate(postgres, rate, SECONDS), scan_seconds=scan_seconds, flush=flush
+    )
     assert ran.announced_by_commit > 0.98 * ran.commits
     assert quantile(ran.delays, 0.5) < 1.5 * flush
     assert quantile(ran.delays, 0.99) < 5 * flush
-    assert ran.looks * look < 0.1 * SECONDS
+    assert ran.scans * scan_seconds < 0.1 * SECONDS
 
 
 @pytest.mark.parametrize("rate", [3000, 6000])
-@pytest.mark.parametrize(("look", "flush"), SPEEDS)
+@pytest.mark.parametrize(("scan_seconds", "flush"), SPEEDS)
 def test_of_many_commits_most_are_found_by_looks_that_take_a_fifth_of_the_time(
-    look: float, flush: float, rate: int
+    scan_seconds: float, flush: float, rate: int
 ) -> None:
-    ran = under(lambda postgres: at_rate(postgres, rate, 2 * SECONDS), look=look, flush=flush)
+    ran = under(
+        lambda postgres: at_rate(postgres, rate, 2 * SECONDS),
+        scan_seconds=scan_seconds,
+        flush=flush,
+    )
     assert ran.announced_by_commit < 0.15 * ran.commits
-    assert quantile(ran.delays, 0.5) < flush + 5 * look
-    assert quantile(ran.delays, 0.8) < flush + 8 * look
-    assert ran.looks * look < 0.2 * (2 * SECONDS + 0.2)
+    assert quantile(ran.delays, 0.5) < flush + 5 * scan_seconds
+    assert quantile(ran.delays, 0.8) < flush + 8 * scan_seconds
+    assert ran.scans * scan_seconds < 0.2 * (2 * SECONDS + 0.2)
 
 
 def test_where_a_look_takes_long_an_idle_leader_too_looks_for_a_fifth_of_the_time() -> None:
-    ran = under(lambda postgres: at_rate(postgres, 300, SECONDS), look=4 * MS, flush=0.1 * MS)
+    ran = under(
+        lambda postgres: at_rate(postgres, 300, SECONDS), scan_seconds=4 * MS, flush=0.1 * MS
+    )
     assert ran.announced_by_commit > 0.98 * ran.commits
-    assert ran.looks * 4 * MS < 0.21 * (SECONDS + 0.2)
+    assert ran.scans * 4 * MS < 0.21 * (SECONDS + 0.2)
 
 
 @pytest.mark.parametrize("clients", [8, 32])
-@pytest.mark.parametrize(("look", "flush"), [*SPEEDS, (MS, 4 * MS)])
+@pytest.mark.parametrize(("scan_seconds", "flush"), [*SPEEDS, (MS, 4 * MS)])
 def test_clients_commit_as_fast_as_if_they_sent_no_signal(
-    look: float, flush: float, clients: int
+    scan_seconds: float, flush: float, clients: int
 ) -> None:
     work = clients * MS / 4  # the processors' time is the limit, not the clients'
     ran = under(
-        lambda postgres: by_clients(postgres, clients, work, SECONDS), look=look, flush=flush
+        lambda postgres: by_clients(postgres, clients, work, SECONDS),
+        scan_seconds=scan_seconds,
+        flush=flush,
     )
     assert ran.commits > 0.9 * clients * SECONDS / (work + flush)
 
@@ -89,22 +101,22 @@ def test_after_many_commits_the_leader_is_idle_and_looks_no_more() -> None:
     async def load(postgres: SimulatedPostgres) -> None:
         await by_clients(postgres, 32, MS, 0.5)
         await asyncio.sleep(2 * AnnouncementRule.RETRY)
-        looks = postgres.looks
+        scans = postgres.scans
         await asyncio.sleep(60)
-        assert postgres.looks - looks <= 20  # one beside each heartbeat
+        assert postgres.scans - scans <= 20  # one beside each heartbeat
 
-    under(load, look=MS, flush=MS)
+    under(load, scan_seconds=MS, flush=MS)
 
 
 def test_a_transaction_that_stays_open_costs_few_looks() -> None:
     async def load(postgres: SimulatedPostgres) -> None:
         await by_clients(postgres, 32, MS, 0.5)
         postgres.flush = 20.0
-        looks = postgres.looks
+        scans = postgres.scans
         await postgres.commit()
-        assert postgres.looks - looks < 20.0 / AnnouncementRule.LONGEST
+        assert postgres.scans - scans < 20.0 / AnnouncementRule.LONGEST
 
-    under(load, look=MS, flush=MS)
+    under(load, scan_seconds=MS, flush=MS)
 
 
 def test_ten_looks_in_a_row_have_to_find_too_much() -> None:

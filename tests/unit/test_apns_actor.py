@@ -46,16 +46,16 @@ from tocsin.testing.apns import (
     ApnsReply,
     ApnsServer,
     Authority,
-    Babble,
-    Dribble,
     Drop,
     Freeze,
+    Garbage,
     GoAway,
     Hang,
     Held,
     Key,
     Reset,
     Rules,
+    SlowBody,
 )
 
 pytestmark = pytest.mark.asyncio
@@ -263,17 +263,17 @@ async def test_what_is_withheld_is_not_sent(far: Far) -> None:
         (Reset(), Unknown("apns_reset")),
         (Reset(7), Deferred("apns_reset")),
         (GoAway(processed=False), Deferred("apns_goaway")),
-        (Dribble(410), Deferred("apns_410")),
+        (SlowBody(410), Deferred("apns_410")),
         (Drop(), Unknown("apns_disconnected")),
         (Freeze(), Unknown("apns_timeout")),
-        (Babble(), Unknown("apns_timeout")),
-        (Babble(b"\0" * 64), Unknown("apns_protocol_error")),
+        (Garbage(), Unknown("apns_timeout")),
+        (Garbage(b"\0" * 64), Unknown("apns_protocol_error")),
     ],
 )
 async def test_outcomes(far: Far, act: Act, outcome: Outcome) -> None:
     far.server.plan(DEVICE, act)
     sending = asyncio.create_task(far.push())
-    if act in {Hang(), Dribble(410), Freeze(), Babble()}:  # ended by our timeout
+    if act in {Hang(), SlowBody(410), Freeze(), Garbage()}:  # ended by our timeout
         await until(lambda: far.server.received)
         await LoopClock().advance_until_done(sending, step=0.1)
     assert await sending == outcome
@@ -287,7 +287,7 @@ async def test_the_deadline_of_the_whole_message(far: Far) -> None:
 
 
 async def test_a_server_that_does_not_greet(far: Far) -> None:
-    far.server.greets = False
+    far.server.sends_settings = False
     assert await far.push(connect=0.1) == Deferred("apns_timeout_connect")
 
 

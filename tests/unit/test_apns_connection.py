@@ -36,15 +36,15 @@ from tocsin.testing.apns import (
     ApnsReply,
     ApnsServer,
     Authority,
-    Babble,
-    Dribble,
     Drop,
     Freeze,
+    Garbage,
     GoAway,
     Hang,
     Held,
     Key,
     Reset,
+    SlowBody,
     trusting,
 )
 
@@ -148,7 +148,7 @@ async def test_without_the_correction_a_send_hangs(
         (Reset(7), NoResponse("reset", unprocessed=True)),
         (ApnsReply(400), ApnsResponse(400)),
         (ApnsReply(400, body=b"{}"), ApnsResponse(400)),
-        (Dribble(410), ApnsResponse(410)),
+        (SlowBody(410), ApnsResponse(410)),
         (Drop(), NoResponse("disconnected")),
     ],
 )
@@ -158,7 +158,7 @@ async def test_each_send_has_a_result(
     async with corrected(server, authority, key) as connection:
         server.plan(DEVICE, act)
         sending = asyncio.create_task(connection.send())
-        if act in {Hang(), Dribble(410)}:
+        if act in {Hang(), SlowBody(410)}:
             await until(lambda: server.received)
             await LoopClock().advance_until_done(sending, step=0.1)
         assert await sending == reply
@@ -391,8 +391,8 @@ async def test_a_connection_that_nobody_uses_is_closed(
 @pytest.mark.parametrize(
     ("act", "how"),
     [
-        (Babble(), "timeout"),  # the head of a frame that never ends
-        (Babble(b"\0" * 64), "protocol_error"),
+        (Garbage(), "timeout"),  # the head of a frame that never ends
+        (Garbage(b"\0" * 64), "protocol_error"),
     ],
 )
 async def test_what_is_not_http2_ends_the_connection(
@@ -473,7 +473,7 @@ async def test_a_refused_connection_ends_all_that_wait(authority: Authority, key
 
 
 async def test_a_server_that_does_not_greet(server: ApnsServer, authority: Authority) -> None:
-    server.greets = False
+    server.sends_settings = False
     pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority), connect=0.2))
     with pytest.raises(ConnectError, match="apns_timeout_connect"):
         await pool.acquire()

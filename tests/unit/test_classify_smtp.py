@@ -74,7 +74,7 @@ TABLE = [
     (BODY, 550, "5.7.26 unauthenticated", rejected("smtp_550_5.7.26")),
     (BODY, 554, "5.6.0 content", rejected("smtp_554_5.6.0")),
     (DATA, 554, "no valid recipients", rejected("smtp_554")),
-    # Bare codes: only 550 at RCPT, only in plain words, and not where it smells of policy.
+    # Bare codes: only 550 at RCPT, only in plain words, and not where the text is not about a policy.
     (RCPT, 550, "User unknown", rejected("smtp_550", dead=True)),
     (RCPT, 550, "No such user here", rejected("smtp_550", dead=True)),
     (RCPT, 550, "<a@b.test>: Recipient unknown", rejected("smtp_550", dead=True)),

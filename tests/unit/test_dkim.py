@@ -137,7 +137,7 @@ def test_what_relays_do_breaks_nothing(mail: bytes, relay: Callable[[bytes], byt
 
 @pytest.mark.parametrize("kind", MESSAGES)
 def test_no_relay_has_a_reason_to_encode_it_again(signed: dict[str, bytes], kind: str) -> None:
-    """A body of 7 bits with short lines needs no 8BITMIME; there is no bare CR or LF to mend (RFC 6376 section 5.3)."""
+    """A body of 7 bits with short lines needs no 8BITMIME; no bare CR or LF is to be replaced (RFC 6376 5.3)."""
     mail = signed[kind]
     assert mail.isascii()
     assert max(map(len, mail.split(b"\r\n"))) <= 998

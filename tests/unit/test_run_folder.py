@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import run_folder as module
-from tests.support.run_folder import PREFIX, has_room, run_folder, sweep
+from tests.support.run_folder import PREFIX, has_room, remove_left_over, run_folder
 
 HOLDER = """
 import fcntl, os, sys
@@ -59,8 +59,8 @@ def test_a_folder_is_locked_until_its_process_is_killed(memory: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        sweep(memory)
+        remove_left_over(memory)
         assert folder.exists()
         other.kill()
-    sweep(memory)
+    remove_left_over(memory)
     assert not folder.exists()

@@ -87,7 +87,7 @@ async def test_a_disconnect_at_each_step(step: str, outcome: Outcome, ehlo: str)
 
 
 @both_ways
-@pytest.mark.parametrize("way", ["hang", "dribble"])
+@pytest.mark.parametrize("way", ["hang", "slow"])
 @pytest.mark.parametrize(
     ("step", "outcome"),
     [
@@ -99,7 +99,7 @@ async def test_a_disconnect_at_each_step(step: str, outcome: Outcome, ehlo: str)
         ("BODY", Unknown("timeout")),
     ],
 )
-async def test_a_server_that_hangs_or_dribbles_at_each_step(
+async def test_a_server_that_hangs_or_sends_slowly_at_each_step(
     step: str, outcome: Outcome, way: str, ehlo: str
 ) -> None:
     clock, script = LoopClock(), Scripted(**{"EHLO": ehlo, step: way})
@@ -293,7 +293,7 @@ async def test_a_server_that_wants_the_body_for_nobody_is_left() -> None:
 
 async def test_replies_that_come_in_pieces_are_put_together() -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async def dribble(text: str) -> None:
+        async def send_slowly(text: str) -> None:
             for char in text:
                 writer.write(char.encode())
                 await writer.drain()
@@ -306,7 +306,7 @@ async def test_replies_that_come_in_pieces_are_put_together() -> None:
             "250 queued as Q1111\r\n",
         ):
             await reader.read(65536)
-            await dribble(reply)
+            await send_slowly(reply)
 
     async with raw(talk) as port:
         assert await send_one(port) == Sent("Q1111")

@@ -243,9 +243,8 @@ async def send_badge(send: Send, badge: Badge, more: Headers | None = None) -> N
 class QuickCount:
     """The badge before Litestar: a GET of the unread count whose token can be verified at once.
 
-    It responds where there is no doubt. Everything else is passed on to the app: another path, method or credential, a
-    token that is expired or needs a key set, a person beyond the rate limit, and a failure here. So one place refuses,
-    not two.
+    Everything else is passed on to the app: another path, method or credential, a token that is expired or needs a key
+    set, a person beyond the rate limit, and a failure here. So one place refuses, not two.
     """
 
     def __init__(

@@ -220,7 +220,7 @@ def _reason(error: Exception) -> str:
 
 
 _FRESH = 300.0  # seconds until the set is read again
-_PAUSE = 10.0  # between two reads, so that tokens with invented key ids can't make us hammer the provider
+_PAUSE = 10.0  # between two reads, so that tokens with invented key ids do not cause many requests to the provider
 _TIMEOUT = 5
 _LARGEST = 1_000_000  # bytes of a key set
 

@@ -223,7 +223,7 @@ class Held(Struct, frozen=True):
     reply: ApnsReply = ApnsReply()
 
 
-class Babble(Struct, frozen=True):
+class Garbage(Struct, frozen=True):
     """Sends bytes that are not HTTP/2."""
 
     data: bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n"
@@ -243,7 +243,7 @@ class GoAway(Struct, frozen=True):
     code: int = 0
 
 
-class Dribble(Struct, frozen=True):
+class SlowBody(Struct, frozen=True):
     """Sends the status, then one byte of the body after another, without an end."""
 
     status: int = 400
@@ -257,7 +257,7 @@ class Freeze(Struct, frozen=True):
     """Keeps the connection open, but neither reads nor writes on it, not even for a PING."""
 
 
-Act = ApnsReply | Held | Hang | Babble | Reset | GoAway | Dribble | Drop | Freeze
+Act = ApnsReply | Held | Hang | Garbage | Reset | GoAway | SlowBody | Drop | Freeze
 
 
 class Received(Struct):
@@ -290,8 +290,8 @@ class ApnsServer:
 
     It keeps the last `keep` requests in `received` and counts all responses by status in `replies`; `on_request` is
     called with each request right before its response is sent. `streams` is how many a connection may have open,
-    `first_streams` how many before the first valid provider token (one with Apple). With `greets` false connections are
-    accepted, but nothing is sent on them.
+    `first_streams` how many before the first valid provider token (one with Apple). If `sends_settings` is
+    false, connections are accepted, but nothing is sent on them.
     """
 
     def __init__(
@@ -312,7 +312,7 @@ class ApnsServer:
         self.received: deque[Received] = deque(maxlen=keep)
         self.replies: Counter[int] = Counter()
         self.default: Act | None = None  # in place of the rules, for devices without a plan
-        self.greets = True
+        self.sends_settings = True
         self.connected = 0  # connections ever
         self.streams = streams
         self.first_streams = first_streams
@@ -406,10 +406,10 @@ def _misbehave(act: Act, wire: Wire, stream: int) -> None:
     match act:
         case Reset(code):
             wire.reset(stream, code)
-        case Dribble(status):
-            wire.dribble(stream, status)
-        case Babble(data):
-            wire.babble(data)
+        case SlowBody(status):
+            wire.send_slowly(stream, status)
+        case Garbage(data):
+            wire.send_garbage(data)
         case Drop():
             wire.drop()
         case Freeze():

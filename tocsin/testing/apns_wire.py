@@ -25,7 +25,7 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 from msgspec import Struct
 
-_DRIBBLE = 0.002  # seconds between two bytes
+_SLOW_BODY = 0.002  # seconds between two bytes
 _WINDOW = 2**24  # so that bodies wait for no WINDOW_UPDATE, as with Apple
 
 
@@ -45,7 +45,7 @@ class Http2Server(Protocol):
 
     streams: int
     first_streams: int
-    greets: bool
+    sends_settings: bool
     connected: int
     wires: set[Wire]
 
@@ -64,7 +64,7 @@ class Wire(asyncio.Protocol):
         self._trusted = False
         self._transport: asyncio.WriteTransport | None = None
         self._h2 = H2Connection(H2Configuration(client_side=False, header_encoding="utf-8"))
-        self.frozen = not server.greets
+        self.frozen = not server.sends_settings
         self.number = 0
 
     # Responses.
@@ -104,12 +104,12 @@ class Wire(asyncio.Protocol):
         self._last = last
         self._write(frame.serialize())
 
-    def dribble(self, stream: int, status: int) -> None:
+    def send_slowly(self, stream: int, status: int) -> None:
         """Sends the status, then one byte after another, until the stream ends."""
         self._h2.send_headers(stream, [(":status", str(status))])
-        self._drip(stream)
+        self._send_byte(stream)
 
-    def babble(self, data: bytes) -> None:
+    def send_garbage(self, data: bytes) -> None:
         """Sends bytes as they are."""
         self._write(data)
 
@@ -199,7 +199,7 @@ class Wire(asyncio.Protocol):
             self._bodies.popleft()
         self._flush()
 
-    def _drip(self, stream: int) -> None:
+    def _send_byte(self, stream: int) -> None:
         if self._transport is None:
             return
         try:
@@ -207,7 +207,7 @@ class Wire(asyncio.Protocol):
         except ProtocolError:  # the client has reset the stream, or its window is full
             return
         self._flush()
-        asyncio.get_running_loop().call_later(_DRIBBLE, self._drip, stream)
+        asyncio.get_running_loop().call_later(_SLOW_BODY, self._send_byte, stream)
 
     def _flush(self) -> None:
         self._write(self._h2.data_to_send())

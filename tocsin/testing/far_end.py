@@ -17,7 +17,7 @@ from msgspec import Struct
 
 T = TypeVar("T")
 
-_DRIBBLE = 0.01  # seconds between two bytes
+_SLOW_BODY = 0.01  # seconds between two bytes
 
 
 class Fault(Enum):
@@ -25,7 +25,7 @@ class Fault(Enum):
 
     HANG = "hang"  # reads the request and sends no response
     RESET = "reset"  # reads the request and resets the connection
-    DRIBBLE = "dribble"  # sends a byte at a time, without an end
+    SLOW_BODY = "slow-body"  # sends a byte at a time, without an end
     GARBAGE = "garbage"  # sends bytes that are not HTTP
 
 
@@ -80,11 +80,11 @@ async def play(turn: Turn, request: web.Request) -> web.StreamResponse:
     elif turn is Fault.GARBAGE:
         transport.write(b"\x00\x01 this is not HTTP\r\n\r\n")
         transport.close()
-    elif turn is Fault.DRIBBLE:
+    elif turn is Fault.SLOW_BODY:
         transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while not transport.is_closing():
-        await asyncio.sleep(_DRIBBLE)
-        if turn is Fault.DRIBBLE:
+        await asyncio.sleep(_SLOW_BODY)
+        if turn is Fault.SLOW_BODY:
             transport.write(b" ")
     return web.Response()  # never sent
 

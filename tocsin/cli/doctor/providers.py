@@ -253,7 +253,7 @@ _NOBODY = "0" * 64  # a device that does not exist: refused after everything els
 
 
 async def check_apns(examination: Examination) -> Iterable[Finding]:
-    """Connects to APNs, and has its answer to a push for a device that does not exist."""
+    """Connects to APNs, and returns its response to a push for a device that does not exist."""
     settings = examination.settings
     if settings.apns is None:
         return [finding("apns.not_set")]
@@ -351,7 +351,7 @@ async def check_web_push(examination: Examination) -> Iterable[Finding]:
 
 
 async def check_fcm(examination: Examination) -> Iterable[Finding]:
-    """Gets an access token, and FCM's answer to a push for a device that does not exist."""
+    """Gets an access token, and FCM's response to a push for a device that does not exist."""
     settings = examination.settings
     if settings.fcm_service_account is None:
         return [finding("fcm.not_set")]

@@ -1,6 +1,6 @@
 """The leader's listener: finds what was committed within milliseconds, and announces whose unread count changed.
 
-While it is idle, each commit sends a wake-up signal and announces its recipients itself. While it is active, it looks
+While it is idle, each commit sends a wake-up signal and announces its recipients itself. While it is active, it scans
 again and again and announces what it finds, so that no commit has to send a signal (wake.sql, docs/adr/0084).
 
 An announcement names recipients, never a count: the count is read for each open stream and each phone.
@@ -82,20 +82,20 @@ class Listener:  # pragma: no mutate block
 
 
 class AnnouncementRule:
-    """Decides whether commits announce their recipients themselves (the leader is idle), or the leader looks for them.
+    """Decides whether commits announce their recipients themselves (the leader is idle), or the leader scans for them.
 
     PostgreSQL commits transactions that send a signal one by one. So commits send one while they seldom meet: the idle
-    leader becomes active when LOOKS looks in a row find commits that wait for each other, or too MANY signals. Active,
-    it looks for a SHARE of the time, and every RETRY seconds becomes idle if no transaction is under way.
+    leader becomes active when SCANS scans in a row find commits that wait for each other, or too MANY signals. Active,
+    it scans for a SHARE of the time, and every RETRY seconds becomes idle if no transaction is under way.
     """
 
-    GATHER = 0.01  # seconds from a signal to an idle leader's look: one look for all commits of that time
-    LOOKS = 10
+    GATHER = 0.01  # seconds from a signal to an idle leader's scan: one scan for all commits of that time
+    SCANS = 10
     MANY = 2000  # a second: each wakes each HTTP process
     SHARE = 0.2
-    QUICKEST_OF = 100  # looks: on a busy machine most of them also wait for a processor
+    QUICKEST_OF = 100  # scans: on a busy machine most of them also wait for a processor
     RETRY = 1.0
-    LONGEST = 0.02  # seconds between two looks while nothing is found
+    LONGEST = 0.02  # seconds between two scans while nothing is found
 
     def __init__(self, now: float) -> None:
         self._took: deque[float] = deque(maxlen=self.QUICKEST_OF)
@@ -114,7 +114,7 @@ class AnnouncementRule:
         many = signals > self.MANY * (now - self._counted_at)
         self._counted_at = now
         self._too_much = self._too_much + 1 if many or waiting else 0
-        if self._too_much < self.LOOKS:
+        if self._too_much < self.SCANS:
             return False
         self._too_much = 0
         self._found_at = now
@@ -122,7 +122,7 @@ class AnnouncementRule:
         return True
 
     def pause(self, started: float, ended: float, *, found: bool) -> float:
-        """Returns the seconds until the next look, after one that took so long."""
+        """Returns the seconds until the next scan, after one that took so long."""
         self._took.append(ended - started)
         if found:
             self._found_at = ended

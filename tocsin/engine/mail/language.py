@@ -126,11 +126,11 @@ def language_of(locale: str | None, words: Words | None = None) -> Language:
     known = catalogues(words)
     tag = (locale or "").partition(".")[0].partition("@")[0].replace("_", "-")
     tag = tag if _TAG.fullmatch(tag) else "en"
-    spoken = tag.partition("-")[0].lower()
-    of_words = spoken if spoken in known else "en"
+    language = tag.partition("-")[0].lower()
+    of_words = language if language in known else "en"
     return Language(
         tag,
-        _direction(spoken),
+        _direction(language),
         of_words,
         _direction(of_words),
         _formats(tag, of_words),
@@ -172,8 +172,8 @@ def _local(at: datetime, zone: AnyZone | None) -> datetime:
     return zone.local(at) if isinstance(zone, Zone) else at.astimezone(zone or UTC)
 
 
-def _direction(spoken: str) -> str:
-    return "rtl" if spoken in _RIGHT_TO_LEFT else "ltr"
+def _direction(language: str) -> str:
+    return "rtl" if language in _RIGHT_TO_LEFT else "ltr"
 
 
 def _formats(tag: str, words: str) -> Locale:

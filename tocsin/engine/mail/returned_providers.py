@@ -206,12 +206,12 @@ def _sendgrid_reports(events: Iterable[_SendGrid]) -> Iterable[MailReport]:
         if event.event not in ("bounce", "dropped", "spamreport"):
             continue
         # a drop was not sent: its status is SendGrid's own
-        told = (event.reason, event.status) if event.event == "bounce" else ()
+        stated = (event.reason, event.status) if event.event == "bounce" else ()
         yield MailReport(
             event.sg_event_id or f"{event.sg_message_id} {event.event} {event.timestamp}",
             "complaint" if event.event == "spamreport" else "bounce",
             (event.smtp_id,) if event.smtp_id else (),
-            find_status(*told),
+            find_status(*stated),
             _moment(event.timestamp),
             # the id of the 250 reply, and what SendGrid adds to it
             (event.sg_message_id or "").partition(".")[0] or None,

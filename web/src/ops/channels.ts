@@ -62,7 +62,7 @@ function update(element: HTMLElement, channel: Channel, overview: Overview, now:
   const wrong =
     overview.problems.find((each) => each.channel === channel.channel) ??
     overview.problems.find((each) => each.code === 'no_worker' || each.code === 'no_leader');
-  set(part('.state'), { 'data-state': idle ? 'idle' : (wrong?.severity ?? 'well') });
+  set(part('.state'), { 'data-state': idle ? 'idle' : (wrong?.severity ?? 'healthy') });
   const name = named(channel.channel);
   say(part('.state'), idle ? 'not set up' : (wrong?.what.replace(`${name}: `, '').replace(`${name} `, '') ?? 'healthy'));
   if (!idle) fill(element, channel, overview, waiting, now);

@@ -12,9 +12,9 @@ export function showProblems(overview: Overview, now: Date): void {
   keyed(byId('problem-list'), problems, (each) => `${each.code} ${each.channel} ${each.severity}`, make, (element, each) =>
     update(element, each, now),
   );
-  const well = byId('well');
-  well.hidden = problems.length > 0;
-  say(well, healthy(overview));
+  const fine = byId('healthy');
+  fine.hidden = problems.length > 0;
+  say(fine, healthy(overview));
   announce(problems);
   document.title = problems.length ? `(${problems.length}) ${problems[0]?.what} · Tocsin` : 'Healthy · Tocsin';
 }

@@ -34,7 +34,7 @@ function make(process: Process): HTMLElement {
 
 function update(element: HTMLElement, process: Process, now: Date): void {
   const part = (name: string) => element.querySelector(name) as HTMLElement;
-  set(part('.state'), { 'data-state': process.silent ? 'critical' : 'well' });
+  set(part('.state'), { 'data-state': process.silent ? 'critical' : 'healthy' });
   say(part('.state'), process.silent ? `silent, last report ${ago(process.reported_at, now)}` : 'running');
   const up = span((now.getTime() - new Date(process.started_at).getTime()) / 1000);
   const facts = [`version ${process.version}`, `up ${up}`];
@@ -64,7 +64,7 @@ function makeActor(actor: Actor): HTMLElement {
 function updateActor(element: HTMLElement, actor: Actor, now: Date): void {
   const part = (name: string) => element.querySelector(name) as HTMLElement;
   const broken = actor.breaker !== 'closed';
-  set(part('.state'), { 'data-state': broken ? 'critical' : 'well' });
+  set(part('.state'), { 'data-state': broken ? 'critical' : 'healthy' });
   say(part('.state'), BREAKERS[actor.breaker]);
   part('.why').hidden = !broken && !actor.advice;
   say(part('.why'), broken ? resting(actor, now) : '');

@@ -5,7 +5,7 @@ import { undoIcon } from './parts.js';
 import type { Speech } from './speech.js';
 
 const CROSS = 'M6 6l12 12M18 6 6 18';
-const PATIENCE = 400; // milliseconds; a change that is saved sooner needs no notice
+const SHOWN_AFTER = 400; // milliseconds; a change that is saved sooner needs no notice
 const SHOWN = 12_000; // milliseconds; later, the change can be undone at its own switch
 
 export class Notice {
@@ -17,7 +17,7 @@ export class Notice {
   readonly #busy: HTMLElement;
   #back: (() => void) | undefined;
   #from: HTMLElement | null = null; // the element that had the focus before
-  #patience: ReturnType<typeof setTimeout> | undefined;
+  #showing: ReturnType<typeof setTimeout> | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(speech: Speech) {
@@ -39,12 +39,12 @@ export class Notice {
 
   /** Whether a change is being saved; screen readers announce only its end. */
   saving(saving: boolean): void {
-    clearTimeout(this.#patience);
+    clearTimeout(this.#showing);
     const show = () => {
       this.#busy.hidden = !saving;
       this.element.classList.toggle('busy', saving);
     };
-    if (saving) this.#patience = setTimeout(show, PATIENCE);
+    if (saving) this.#showing = setTimeout(show, SHOWN_AFTER);
     else show();
   }
 

@@ -6,8 +6,8 @@ import { Mailbox } from "./mailbox.js";
 import { Phone, readArrivals } from "./phones.js";
 import { Trace } from "./trace.js";
 
-const CALM = 1000; // milliseconds between two looks at phones and mails
-const EAGER = 120; // while something is on its way
+const POLL_EVERY = 1000; // milliseconds between two reads of phones and mails
+const POLL_SOON = 120; // while something is on its way
 const COUNTED_WITHIN = 5000; // a press right after the page's load waits for the bell's first count, to see it rise
 
 const trace = new Trace(document.getElementById("trace"));
@@ -57,7 +57,7 @@ async function follow() {
     if (!document.hidden) await look().catch(() => {});
     await new Promise((resolve) => {
       wake = resolve;
-      setTimeout(resolve, trace.waits ? EAGER : CALM);
+      setTimeout(resolve, trace.waits ? POLL_SOON : POLL_EVERY);
     });
   }
 }

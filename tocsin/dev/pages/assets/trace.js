@@ -7,7 +7,7 @@ const CHANNELS = {
   web_push: { name: "Browser", icon: "#i-bell", where: ({ side }) => `#${side}` },
 };
 const ABSENT = ["no_subscription", "no_target"]; // channels that this person does not have
-const PATIENCE = 15_000; // milliseconds; then nobody asks eagerly any more
+const POLL_SOON_FOR = 15_000; // milliseconds; after it the pages are read at the usual rate
 
 export class Trace {
   constructor(element) {
@@ -22,7 +22,7 @@ export class Trace {
   /** Whether something is still on its way. */
   get waits() {
     const open = [...this.steps.values()].some(({ state }) => state === "waiting");
-    return open && performance.now() - this.began < PATIENCE;
+    return open && performance.now() - this.began < POLL_SOON_FOR;
   }
 
   begin(words) {
