@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -273,6 +275,43 @@ async def test_the_socket_of_a_reader_that_stops_reading_is_closed(
 
             await until(cut_off)
         await asyncio.to_thread(reset_or_end, stalled)
+
+
+async def test_an_open_stream_takes_less_than_13_kilobytes_of_python_objects(url: str) -> None:
+    address = "127.0.0.1", int(url.rpartition(":")[2])
+
+    async def opened(start: int, end: int) -> list[socket.socket]:
+        clients = [socket.create_connection(address) for _ in range(start, end)]
+        for number, client in enumerate(clients, start):
+            head = (
+                f"GET {STREAM} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token(f'p{number}')}"
+            )
+            client.sendall(f"{head}\r\n\r\n".encode())
+        for client in clients:
+            await asyncio.to_thread(read_badge, client)
+        return clients
+
+    tracemalloc.start()
+    try:
+        clients = await opened(0, 20)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        clients += await opened(20, 120)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    for client in clients:
+        client.close()
+    assert (after - before) / 100 < 13_000
+
+
+def read_badge(client: socket.socket) -> None:
+    """Reads a stream until the end of its first badge."""
+    client.settimeout(LONGEST)
+    received = b""
+    while b"event: badge" not in received or not received.endswith(b"\n\n\r\n"):
+        received += client.recv(65_536)
 
 
 def reset_or_end(client: socket.socket) -> None:

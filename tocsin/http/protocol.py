@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any, ClassVar
 
 import msgspec
 from msgspec import Struct
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tocsin.http.errors import PROBLEM, ProblemDetails
@@ -52,15 +54,75 @@ class Connections:
         self.ended: Counter[str] = Counter()
 
 
-class Protocol(HttpToolsProtocol):
-    """One connection."""
+class _Event:
+    """As asyncio.Event, which is five times as large; a connection has two."""
 
+    __slots__ = ("_set", "_waiting")
+
+    def __init__(self, *, is_set: bool = False) -> None:
+        self._set = is_set
+        self._waiting: list[asyncio.Future[None]] | None = None
+
+    def set(self) -> None:
+        self._set = True
+        waiting, self._waiting = self._waiting, None
+        for each in waiting or ():
+            if not each.done():
+                each.set_result(None)
+
+    def clear(self) -> None:
+        self._set = False
+
+    def wait(self) -> Awaitable[None]:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._set:
+            future.set_result(None)
+        elif self._waiting is None:
+            self._waiting = [future]
+        else:
+            self._waiting.append(future)
+        return future
+
+
+class _FlowControl(FlowControl):
+    """uvicorn's, with the smaller event."""
+
+    __slots__ = ("_is_writable_event", "_transport", "read_paused", "write_paused")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self.read_paused = self.write_paused = False
+        self._is_writable_event: Any = _Event(is_set=True)
+
+
+class _Pipeline(list[Any]):
+    """The requests that wait for an earlier response; a deque is ten times as large while there are none."""
+
+    __slots__ = ()
+
+    def appendleft(self, request: Any) -> None:
+        self.insert(0, request)
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection; slots, for uvicorn's attributes too, since thousands of connections may be open."""
+
+    __slots__ = (
+        *("access_log", "access_logger", "app", "app_state", "asgi_version", "client", "config"),
+        *("connections", "cycle", "expect_100_continue", "flow", "headers", "limit_concurrency"),
+        *("logger", "loop", "parser", "pipeline", "root_path", "scheme", "scope", "server"),
+        *("server_state", "tasks", "timeout_keep_alive", "timeout_keep_alive_task", "transport"),
+        *("url", "ws_protocol_class", "_body_bytes", "_discards", "_head_bytes", "_part"),
+        *("_pieces", "_read_deadline", "_refusal", "_requests", "_rest", "_unread_bytes"),
+        "_write_deadline",
+    )
     connections_of_process: ClassVar[Connections]
     limits: ClassVar[Limits]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.headers = []
+        self.pipeline = _Pipeline()  # type: ignore[assignment]
         self._part: str | None = None  # of a request that is being received: "head" or "body"
         self._head_bytes = self._body_bytes = self._unread_bytes = self._pieces = 0
         self._requests = 0  # that began
@@ -73,6 +135,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.connections_of_process.open += 1
         super().connection_made(transport)
+        self.flow = _FlowControl(transport)
         self._await_rest()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -144,6 +207,7 @@ class Protocol(HttpToolsProtocol):
         self._part, self._head_bytes, self._body_bytes, self._unread_bytes = "body", 0, 0, 0
         self._disarm()
         super().on_headers_complete()
+        self.cycle.message_event = _Event()  # type: ignore[assignment] # its task has not begun
 
     def on_body(self, body: bytes) -> None:
         self._pieces += 1
@@ -285,7 +349,11 @@ class Protocol(HttpToolsProtocol):
 
 def protocol_class(connections: Connections, limits: Limits | None = None) -> type[Protocol]:
     """Returns the class for `uvicorn.Config(http=…)`."""
-    bound = {"connections_of_process": connections, "limits": limits or Limits()}
+    bound = {
+        "__slots__": (),
+        "connections_of_process": connections,
+        "limits": limits or Limits(),
+    }
     return type("BoundProtocol", (Protocol,), bound)
 
 

@@ -120,10 +120,16 @@ class StreamMiddleware:
         kept = cast("dict[str, Any]", scope)
         writer = kept.get("state", {}).pop(_WRITER, None)
         if writer is not None:
-            # the server keeps it for as long as the stream is open, and asks it for no more than this
-            for name in kept.keys() - {"type", "method"}:
-                del kept[name]
+            _release_request(kept)
             await writer.run(receive, send)
+
+
+def _release_request(scope: dict[str, Any]) -> None:
+    """Leaves in it what the server asks for while the stream is open: it keeps the scope, and the list of headers."""
+    needed = {name: scope[name] for name in ("type", "method")}
+    scope["headers"].clear()
+    scope.clear()
+    scope.update(needed)
 
 
 class _StreamWriter:
