@@ -16,7 +16,7 @@ from servers import NEWEST, OWNER, Server, server, standby
 from tests.support.doctor import find, is_green, is_red, is_yellow
 from tests.support.run_folder import run_folder
 from tests.support.services import until
-from tocsin.cli.doctor import DoctorOptions
+from tocsin.cli.doctor.examination import DoctorOptions
 from tocsin.migrate import migrate
 
 # small, so that its limits can be reached; WAL that is kept takes no time

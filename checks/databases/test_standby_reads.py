@@ -21,7 +21,7 @@ from tests.support.doctor import find
 from tests.support.http_fixtures import METRICS_TOKEN, SECRET, bearer, token, transport_to
 from tests.support.run_folder import run_folder
 from tests.support.services import free_port, running, service_dsn, until
-from tocsin.cli.doctor import Finding
+from tocsin.cli.doctor.examination import Finding
 from tocsin.client import notify
 from tocsin.engine.badge.hub import BadgeHub
 from tocsin.engine.dispatch.dispatcher import Dispatcher

@@ -26,7 +26,7 @@ from tests.support.doctor import find, is_green, is_red, is_yellow
 from tests.support.keys import PEM, PRIVATE_PEM
 from tests.support.services import SECRET, free_port, mail_catcher, running, until
 from tests.support.smtp_server import Scripted, raw
-from tocsin.cli.doctor import DoctorOptions
+from tocsin.cli.doctor.examination import DoctorOptions
 from tocsin.settings.keys import new_vapid_key
 from tocsin.testing.apns import ApnsReply, ApnsServer, Authority, Key
 from tocsin.testing.fcm import PERMISSION_DENIED, FcmServer

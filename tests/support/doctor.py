@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tocsin.cli.doctor import DoctorOptions, Finding, run_checks
+from tocsin.cli.doctor import run_checks
+from tocsin.cli.doctor.examination import DoctorOptions, Finding
 
 
 async def find(name: str, options: DoctorOptions | None = None, **settings: Any) -> list[Finding]:

@@ -82,7 +82,7 @@ def test_another_protocol_is_named_with_the_cure() -> None:
 
 
 def test_a_missing_extra_is_named_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tocsin.engine.traces", None)
+    monkeypatch.setitem(sys.modules, "tocsin.engine.deliver.trace_exporter", None)
     with capture_logs() as lines:
         assert start_traces(ENDPOINT) is None
     assert lines[0]["cure"] == "install the extra: pip install 'tocsin[otel]'"

@@ -12,7 +12,7 @@ from typing import get_args
 import pytest
 
 from tocsin.cli import doctor
-from tocsin.cli.doctor import TEXTS, finding
+from tocsin.cli.doctor.examination import TEXTS, finding
 from tocsin.sql.install import State
 
 _NAME = re.compile(r"[a-z]+\.[a-z_]+")

@@ -15,7 +15,7 @@ import click
 from tocsin.cli.services import find_dsn, find_settings, with_database
 
 if TYPE_CHECKING:
-    from tocsin.cli.doctor import Finding
+    from tocsin.cli.doctor.examination import Finding
     from tocsin.engine.store.credential import ApiKey
 
 
@@ -342,7 +342,8 @@ def doctor(
     """
     import asyncio
 
-    from tocsin.cli.doctor import DoctorOptions, all_checks, run_checks
+    from tocsin.cli.doctor import all_checks, run_checks
+    from tocsin.cli.doctor.examination import DoctorOptions
 
     names = [check.name for check in all_checks()]
     if unknown := sorted(set(checks) - set(names)):

@@ -238,8 +238,6 @@ def _common(command: Any) -> Any:
 @_common
 def import_csv(file: Path, source: str | None, **options: Any) -> None:
     """Import a CSV FILE with the columns key, recipient, event_type, title, created_at, and more (docs/guides)."""
-    from tocsin.cli.imports import CsvFile
-
     _run(CsvFile(file, source or file.name), **options)
 
 
@@ -259,8 +257,6 @@ def import_django_notifications(
     event_type: str | None, verbs: tuple[str, ...], dsn: str | None, table: str, **options: Any
 ) -> None:
     """Import the table of django-notifications; those that were deleted there are left out."""
-    from tocsin.cli.imports import DjangoNotifications
-
     named = dict(each.rpartition("=")[::2] for each in verbs)
     if "" in named:
         raise click.BadParameter("not VERB=TYPE", param_hint="--verb")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from tocsin.background import in_thread
 from tocsin.dev import embedded_postgres
 from tocsin.dev.embedded_postgres import Postgres, PostgresError
 from tocsin.dev.mail_catcher import MailCatcher
@@ -31,7 +32,6 @@ from tocsin.dev.supervisor import (
     UpError,
     wait_for_make_end,
 )
-from tocsin.engine.background import in_thread
 from tocsin.engine.model import PROVIDERS, Conflict, Unavailable
 from tocsin.settings import Settings, read_settings
 from tocsin.settings.keys import new_vapid_key

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from msgspec import Struct, structs
 
+from tocsin.background import in_background
 from tocsin.engine.actors.chat import ChatActor
 from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.actors.email_mime import Signer
@@ -18,7 +19,6 @@ from tocsin.engine.actors.machinery.base import Actor, Failover
 from tocsin.engine.actors.machinery.endpoints import EndpointActors
 from tocsin.engine.actors.machinery.shared_limits import Holds, SendRate
 from tocsin.engine.actors.webhook import WebhookActor
-from tocsin.engine.background import in_background
 from tocsin.engine.deliver.deliverer import AnyActor, Deliverer, OneActor, Render
 from tocsin.engine.deliver.delivery_traces import start_traces
 from tocsin.engine.dispatch.dispatcher import Dispatcher
@@ -62,8 +62,8 @@ from tocsin.engine.store.target import keep_queueing_webhooks
 from tocsin.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from tocsin.engine.deliver.trace_exporter import Traces
     from tocsin.engine.deliver.worker_metrics import WorkerMetrics
-    from tocsin.engine.traces import Traces
 
 log = structlog.get_logger("tocsin.worker")
 

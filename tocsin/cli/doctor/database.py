@@ -15,7 +15,7 @@ import psycopg
 from msgspec import Struct
 from psycopg.conninfo import conninfo_to_dict
 
-from tocsin.cli.doctor import TEXTS, Examination, Finding, finding
+from tocsin.cli.doctor.examination import TEXTS, Examination, Finding, finding
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import (
     DIRECT_OF_LEADER,

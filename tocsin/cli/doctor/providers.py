@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.oauth2.service_account import Credentials
 
-from tocsin.cli.doctor import TEXTS, Examination, Finding, finding
+from tocsin.cli.doctor.examination import TEXTS, Examination, Finding, finding
 from tocsin.cli.doctor.services import EXPIRES_SOON, days_left
 from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL
 from tocsin.engine.actors.apns_connection import ConnectError, Endpoint, Request, connect

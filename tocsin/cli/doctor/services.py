@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 import aiohttp
 
-from tocsin.cli.doctor import Examination, Finding, finding
+from tocsin.cli.doctor.examination import Examination, Finding, finding
 from tocsin.engine.model import Unavailable
 from tocsin.engine.ops.overview import Overviews
 from tocsin.engine.ops.problems import CRITICAL

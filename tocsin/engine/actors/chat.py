@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import ClientSession
 
+from tocsin.background import in_thread
 from tocsin.engine.actors.chat_services import (
     SERVICES,
     ChatReply,
@@ -24,7 +25,6 @@ from tocsin.engine.actors.machinery.endpoints import is_allowed, url_fault
 from tocsin.engine.actors.machinery.envelope import Clock, Envelope, RetryNow, SendResult, describe
 from tocsin.engine.actors.machinery.http_actor import HttpActor, HttpRequest, HttpResponse
 from tocsin.engine.actors.machinery.shared_limits import Holds, target_key
-from tocsin.engine.background import in_thread
 from tocsin.engine.model import (
     CheckResult,
     Deferred,

@@ -13,13 +13,13 @@ import structlog
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from msgspec import structs
 
+from tocsin.background import in_thread
 from tocsin.engine.actors import email_mime as mime
 from tocsin.engine.actors.email_mime import Signer, UnsendableError
 from tocsin.engine.actors.email_reply import Step, classify
 from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
-from tocsin.engine.background import in_thread
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
 from tocsin.settings.addresses import TAG_PLACE, SmtpServer
 

@@ -18,7 +18,7 @@ from uuid import UUID, uuid4
 import structlog
 from msgspec import structs
 
-from tocsin.engine.background import wait_for_any
+from tocsin.background import wait_for_any
 from tocsin.engine.deliver.outcome_writer import RETRY, OutcomeWriter
 from tocsin.engine.model import LEASE, Channel, Claimed, Conflict, Priority, Unavailable
 from tocsin.engine.store import delivery as store

@@ -33,7 +33,7 @@ from tocsin.engine.store.event import TracedEvent
 from tocsin.engine.store.installation import is_offered
 
 if TYPE_CHECKING:
-    from tocsin.engine.traces import Traces
+    from tocsin.engine.deliver.trace_exporter import Traces
 
 # A worker that lacks the provider gives a delivery back; other workers see it after this long.
 _ELSEWHERE = timedelta(seconds=1)

@@ -15,7 +15,7 @@ from tocsin.engine.store.database import Database
 from tocsin.engine.store.event import TracedEvent, traced_events
 
 if TYPE_CHECKING:
-    from tocsin.engine.traces import Traces
+    from tocsin.engine.deliver.trace_exporter import Traces
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -36,7 +36,7 @@ def start_traces(environ: Mapping[str, str] = os.environ) -> Traces | None:
         log.warning("traces are not exported", cure=cure)
         return None
     try:
-        from tocsin.engine.traces import Traces
+        from tocsin.engine.deliver.trace_exporter import Traces
     except ImportError:
         log.warning("traces are not exported", cure="install the extra: pip install 'tocsin[otel]'")
         return None

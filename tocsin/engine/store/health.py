@@ -12,7 +12,7 @@ import psycopg
 import structlog
 from msgspec import Struct
 
-from tocsin.engine.background import in_thread
+from tocsin.background import in_thread
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import connect, find_fault, probe
 from tocsin.engine.store.database import Database, Queries

@@ -16,7 +16,7 @@ from procrastinate.jobs import Notification
 from procrastinate.manager import NotificationCallback
 from psycopg.errors import RaiseException
 
-from tocsin.engine.background import wait_for_any
+from tocsin.background import wait_for_any
 from tocsin.engine.model import Conflict, Unavailable
 from tocsin.engine.store.connection import KEEPALIVES, Availability, worker_pools
 from tocsin.engine.store.database import Database, connect_directly
