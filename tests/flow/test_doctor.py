@@ -30,7 +30,7 @@ from tests.support.shared_database import drop_database
 from tests.support.smtp_server import raw
 from tocsin.cli import main
 from tocsin.cli.doctor import all_checks, run_checks
-from tocsin.cli.doctor.database import FreeConnections, compare_session, judge_connections
+from tocsin.cli.doctor.database_checks import FreeConnections, compare_session, judge_connections
 from tocsin.cli.doctor.examination import DoctorOptions
 from tocsin.testing.apns import Authority
 

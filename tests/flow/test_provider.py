@@ -26,7 +26,7 @@ def available(db: Db) -> set[str]:
     return {channel for (channel,) in rows.fetchall()}
 
 
-def fall_silent(db: Db) -> None:
+def make_offers_old(db: Db) -> None:
     db.execute("update tocsin.provider set offered_at = offered_at - interval '91 s'")
 
 
@@ -38,11 +38,11 @@ async def test_a_worker_takes_nothing_back_that_another_offers(db: Db, database:
         assert available(db) == {"push", "email"}
 
 
-async def test_a_channel_ends_with_the_word_of_the_last_worker_that_had_it(
+async def test_a_channel_ends_once_the_last_worker_that_had_it_does_not_offer_it(
     db: Db, database: Database
 ) -> None:
     await offer(database, APNS, SMTP)
-    fall_silent(db)
+    make_offers_old(db)
     assert not await is_offered(database, *APNS)
     assert available(db) == {"push", "email"}  # nobody runs who would know better
     await offer(database, SMTP)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from tocsin.engine.actors.apns_connection import ApnsConnection, Request
+from tocsin.engine.actors.apns_reply import ApnsResponse, NoResponse
 from tocsin.engine.actors.apns_token import MemoryStore, ProviderKey, ProviderToken
-from tocsin.testing.apns import ApnsServer, Authority, Key
+from tocsin.testing.apns import ApnsServer, Authority, Key, trusting
 
 TOPIC = "org.example.app"
 DEVICE = "aabbccdd" * 8
@@ -49,3 +53,28 @@ async def outlasting(seconds: float) -> AsyncIterator[None]:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(seconds):
             yield
+
+
+class Corrected:
+    """One of our connections."""
+
+    def __init__(self, connection: ApnsConnection, token: str) -> None:
+        self.connection = connection
+        self.token = token
+
+    async def send(
+        self, device: str = DEVICE, *, timeout: float = 10.0
+    ) -> ApnsResponse | NoResponse:
+        headers = (
+            ("apns-topic", TOPIC),
+            ("apns-push-type", "alert"),
+            ("apns-id", str(uuid4())),
+        )
+        request = Request(device, headers, b'{"aps":{"alert":"hello"}}')
+        return await self.connection.send(request, self.token, timeout=timeout)
+
+
+def h2_context(authority: Authority) -> ssl.SSLContext:
+    context = trusting(authority)
+    context.set_alpn_protocols(["h2"])
+    return context

@@ -286,7 +286,7 @@ async def test_the_deadline_of_the_whole_message(far: Far) -> None:
     assert await LoopClock().advance_until_done(sending) == Unknown("timeout")
 
 
-async def test_a_server_that_does_not_greet(far: Far) -> None:
+async def test_a_server_that_sends_no_settings(far: Far) -> None:
     far.server.sends_settings = False
     assert await far.push(connect=0.1) == Deferred("apns_timeout_connect")
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from uuid import uuid4
 
 import pytest
 from aioapns.common import NotificationRequest, PushType
@@ -19,15 +17,12 @@ from aioapns.connection import (
 from aioapns.exceptions import ConnectionClosed
 
 from tests.support.apns_far_end import *  # noqa: F403 - fixtures
-from tests.support.apns_far_end import DEVICE, TOPIC, outlasting, tokens_of
+from tests.support.apns_far_end import DEVICE, TOPIC, Corrected, h2_context, outlasting, tokens_of
 from tests.support.loop_clock import LoopClock
 from tests.support.services import until
 from tocsin.engine.actors.apns import ApnsPool
 from tocsin.engine.actors.apns_connection import (
-    ApnsConnection,
-    ConnectError,
     Endpoint,
-    Request,
     connect,
 )
 from tocsin.engine.actors.apns_reply import ApnsResponse, NoResponse
@@ -45,31 +40,11 @@ from tocsin.testing.apns import (
     Key,
     Reset,
     SlowBody,
-    trusting,
 )
 
 pytestmark = pytest.mark.asyncio
 
 OTHER = "11223344" * 8
-
-
-class Corrected:
-    """One of our connections."""
-
-    def __init__(self, connection: ApnsConnection, token: str) -> None:
-        self.connection = connection
-        self.token = token
-
-    async def send(
-        self, device: str = DEVICE, *, timeout: float = 10.0
-    ) -> ApnsResponse | NoResponse:
-        headers = (
-            ("apns-topic", TOPIC),
-            ("apns-push-type", "alert"),
-            ("apns-id", str(uuid4())),
-        )
-        request = Request(device, headers, b'{"aps":{"alert":"hello"}}')
-        return await self.connection.send(request, self.token, timeout=timeout)
 
 
 class Uncorrected:
@@ -119,12 +94,6 @@ async def uncorrected(
 def address(server: ApnsServer) -> tuple[str, int]:
     host, _, port = server.url.removeprefix("https://").partition(":")
     return host, int(port)
-
-
-def h2_context(authority: Authority) -> ssl.SSLContext:
-    context = trusting(authority)
-    context.set_alpn_protocols(["h2"])
-    return context
 
 
 # 1. Deadlines, and a result for whatever ends a stream.
@@ -419,86 +388,3 @@ async def test_a_deadline_in_silence_retires_the_connection(
         await until(lambda: len(server.received) == 2)
         assert await LoopClock().advance_until_done(sending) == NoResponse("timeout")
         assert not connection.connection.usable
-
-
-# The pool.
-
-
-async def test_a_connection_starts_with_one_stream_and_takes_more_once_it_is_trusted(
-    server: ApnsServer, authority: Authority, key: Key
-) -> None:
-    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)), most=1)
-    first = await pool.acquire()
-    others = [asyncio.create_task(pool.acquire()) for _ in range(20)]
-    await asyncio.sleep(0)
-    assert not any(each.done() for each in others)
-    await Corrected(first.connection, await tokens_of(key).token()).send()
-    assert all(slot.usable for slot in await asyncio.gather(*others))
-    await pool.close()
-    assert server.connected == 1
-
-
-async def test_streams_that_are_given_back_go_to_those_that_wait(
-    server: ApnsServer, authority: Authority
-) -> None:
-    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)), most=1)
-    first = await pool.acquire()
-    given_up, waiting = (asyncio.create_task(pool.acquire()) for _ in range(2))
-    await asyncio.sleep(0)
-    first.release()
-    given_up.cancel()  # its turn came, and it is gone
-    assert (await waiting).usable
-    await pool.close()
-
-
-async def test_who_gives_up_while_it_connects_harms_no_other(
-    server: ApnsServer, authority: Authority
-) -> None:
-    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority)))
-    first, second = (asyncio.create_task(pool.acquire()) for _ in range(2))
-    await asyncio.sleep(0)
-    first.cancel()
-    assert (await second).usable
-    await pool.close()
-    assert server.connected == 1
-
-
-async def test_a_refused_connection_ends_all_that_wait(authority: Authority, key: Key) -> None:
-    async with ApnsServer(authority, key, topics={TOPIC}) as gone:
-        url = gone.url
-    pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))
-    results = await asyncio.gather(*(pool.acquire() for _ in range(5)), return_exceptions=True)
-    assert [str(each) for each in results] == ["apns_connect_refused"] * 5
-    assert {type(each) for each in results} == {ConnectError}
-
-
-async def test_a_server_that_does_not_greet(server: ApnsServer, authority: Authority) -> None:
-    server.sends_settings = False
-    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(authority), connect=0.2))
-    with pytest.raises(ConnectError, match="apns_timeout_connect"):
-        await pool.acquire()
-    await until(lambda: not server.wires)
-
-
-async def test_a_certificate_of_nobody_we_know(server: ApnsServer) -> None:
-    pool = ApnsPool(Endpoint(url=server.url, tls=h2_context(Authority())))
-    with pytest.raises(ConnectError, match="apns_tls_failed"):
-        await pool.acquire()
-
-
-async def test_a_server_without_http2(authority: Authority) -> None:
-    context = authority.server_context("127.0.0.1")
-    plain = await asyncio.start_server(
-        lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=context
-    )
-    url = f"https://127.0.0.1:{plain.sockets[0].getsockname()[1]}"
-    async with plain:
-        pool = ApnsPool(Endpoint(url=url, tls=h2_context(authority)))
-        with pytest.raises(ConnectError, match="apns_no_http2"):
-            await pool.acquire()
-
-
-async def test_a_host_that_is_not_there(authority: Authority) -> None:
-    pool = ApnsPool(Endpoint(url="https://nowhere.invalid", tls=h2_context(authority)))
-    with pytest.raises(ConnectError, match="apns_host_unknown"):
-        await pool.acquire()

@@ -1,27 +1,18 @@
-"""Each public type of the package has a name of its own: two of one name can't be distinguished in an editor."""
+"""Names and sizes: each public type and file has a name of its own, and functions and test files are short."""
 
 from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 TOCSIN = Path(__file__).parent.parent.parent / "tocsin"
 TYPE = re.compile(r"[A-Z][a-z]\w*")  # as a class is named, and not a constant
-PARALLELS = {
-    "Connection",
-    "CategoryName",
-    "Environment",
-    "EventTypeName",
-    "Label",
-    "Locale",
-    "Overrides",
-    "Token",
-    "Zone",
-}
-"""Names that several modules have: aliases of a driver's connection, and types of HTTP fields named by their noun."""
+LONGEST_FUNCTION, LONGEST_TEST_FILE = 50, 500  # lines
+PARALLEL_FILES = {"apns.py", "fcm.py", "web_push.py", "notification.py"}
+"""Two modules of one thing: an actor and its far end; the routes of a noun and its queries."""
 
 
 def types(module: ast.Module) -> Iterator[str]:
@@ -40,7 +31,29 @@ def test_no_public_type_is_defined_twice() -> None:
             if TYPE.fullmatch(name):
                 places[name].add(str(path.relative_to(TOCSIN)))
     twice = {name: found for name, found in places.items() if len(found) > 1}
-    assert twice.keys() == PARALLELS, twice
+    assert twice == {}
+
+
+def test_no_file_name_is_there_twice_but_for_parallels() -> None:
+    found = Counter(path.name for path in TOCSIN.rglob("*.py") if path.name != "__init__.py")
+    assert {name for name, count in found.items() if count > 1} == PARALLEL_FILES
+
+
+def test_no_function_has_more_than_fifty_lines() -> None:
+    long = [
+        f"{path}:{node.lineno}"
+        for path in TOCSIN.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno >= LONGEST_FUNCTION
+    ]
+    assert long == []
+
+
+def test_no_file_of_tests_has_more_than_five_hundred_lines() -> None:
+    files = (TOCSIN.parent / "tests").rglob("*.py")
+    lines = {path.name: len(path.read_text("utf-8").splitlines()) for path in files}
+    assert {name: count for name, count in lines.items() if count > LONGEST_TEST_FILE} == {}
 
 
 def test_each_decision_has_a_number_of_its_own() -> None:

@@ -20,7 +20,7 @@ from tocsin.cli.services import with_database
 if TYPE_CHECKING:
     import asyncio
 
-    from tocsin.cli.doctor.database import FreeConnections
+    from tocsin.cli.doctor.database_checks import FreeConnections
     from tocsin.engine.ops.overview import ActorView, ChannelView, Overview, Overviews, ProcessView
     from tocsin.engine.store.database import Database
 
@@ -71,7 +71,7 @@ async def _read_once(database: Database) -> _State:
 
 
 async def _read(database: Database, overviews: Overviews) -> _State:
-    from tocsin.cli.doctor.database import free_connections
+    from tocsin.cli.doctor.database_checks import free_connections
 
     return _State(await overviews.get("hour"), await free_connections(database))
 

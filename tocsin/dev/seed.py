@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from tocsin.client import notify, subscribe, upsert_recipient
-from tocsin.engine.store.connection import Connection, connect
+from tocsin.engine.store.connection import SyncConnection, connect
 from tocsin.sql import load
 
 
@@ -41,7 +41,7 @@ def seed(dsn: str, *, again: bool = False, phones: bool = True) -> str:
     return f"{len(demo()['people'])} people and {len(demo()['events'])} events."
 
 
-def _register_phones(connection: Connection) -> None:
+def _register_phones(connection: SyncConnection) -> None:
     """Registers them before the first event, so that it reaches them."""
     register = load("recipient")["register_device"]
     for phone in demo()["phones"]:

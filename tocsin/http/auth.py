@@ -36,7 +36,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _PEOPLE = "Send the app's JWT as Authorization: Bearer <token>"
 _APPS = "Send an API key as Authorization: Bearer tocsin_…; `tocsin api-key create NAME` makes one"
 
-Connection = ASGIConnection[Any, Any, Any, Any]
+HttpConnection = ASGIConnection[Any, Any, Any, Any]
 
 
 class Person(Struct, frozen=True):
@@ -67,7 +67,7 @@ class App(Struct, frozen=True):
             raise Forbidden(f"The key is for event types like {allowed} only.")
 
 
-async def people_only(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def people_only(connection: HttpConnection, _handler: BaseRouteHandler) -> None:
     """Guard: a person with a token, left as the connection's `auth`."""
     caller = await _authenticator(connection).identify(connection, _PEOPLE)
     if isinstance(caller, ApiKey):
@@ -75,7 +75,7 @@ async def people_only(connection: Connection, _handler: BaseRouteHandler) -> Non
     connection.scope["auth"] = caller
 
 
-async def apps_only(connection: Connection, handler: BaseRouteHandler) -> None:
+async def apps_only(connection: HttpConnection, handler: BaseRouteHandler) -> None:
     """Guard: an app with a key of the scope that the call needs."""
     caller = await _authenticator(connection).identify(connection, _APPS)
     if isinstance(caller, Person):
@@ -84,7 +84,7 @@ async def apps_only(connection: Connection, handler: BaseRouteHandler) -> None:
     connection.scope["auth"] = App(caller.id, caller.event_types)
 
 
-async def anyone_known(connection: Connection, _handler: BaseRouteHandler) -> None:
+async def anyone_known(connection: HttpConnection, _handler: BaseRouteHandler) -> None:
     """Guard: a person, or an app with any key but an operator's."""
     caller = await _authenticator(connection).identify(connection, _PEOPLE)
     if isinstance(caller, ApiKey):
@@ -141,7 +141,7 @@ class Authenticator:
         self.tokens = TokenVerifier(settings, development_key)
         self._origin = origin_of(settings.public_url) if settings.public_url else None
 
-    async def identify(self, connection: Connection, cure: str) -> Person | ApiKey:
+    async def identify(self, connection: HttpConnection, cure: str) -> Person | ApiKey:
         """Returns the caller that the credentials name; raises Unauthorized with the cure, or Forbidden."""
         credentials = _bearer(connection)
         if credentials is None:
@@ -159,7 +159,7 @@ class Authenticator:
             )
         return found
 
-    async def _by_cookie(self, connection: Connection, cure: str) -> Person:
+    async def _by_cookie(self, connection: HttpConnection, cure: str) -> Person:
         cookie = read_cookie(connection.scope, COOKIE)
         if not cookie:
             raise Unauthorized(f"There are no credentials. {cure}.")
@@ -172,7 +172,7 @@ class Authenticator:
             )
         return person
 
-    def is_own_origin(self, connection: Connection) -> bool:
+    def is_own_origin(self, connection: HttpConnection) -> bool:
         """Returns whether a page of this service made the call; False where the browser does not state it."""
         site = connection.headers.get("sec-fetch-site")
         if site is not None:  # a page can't set it
@@ -184,7 +184,7 @@ class Authenticator:
             return origin == self._origin
         return urlsplit(origin).netloc == connection.headers.get("host")
 
-    def is_foreign(self, connection: Connection) -> bool:
+    def is_foreign(self, connection: HttpConnection) -> bool:
         """Returns whether the browser names another site as the caller; other clients name none."""
         site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
         return site != "none" and bool(site or origin) and not self.is_own_origin(connection)
@@ -204,13 +204,13 @@ def read_cookie(scope: Scope, name: str) -> str:
     return ""
 
 
-def _authenticator(connection: Connection) -> Authenticator:
+def _authenticator(connection: HttpConnection) -> Authenticator:
     # guards are plain functions: Litestar copies routers deeply, and a bound method's object with them
     found: Authenticator = connection.scope["litestar_app"].state.authenticator
     return found
 
 
-def _bearer(connection: Connection) -> str | None:
+def _bearer(connection: HttpConnection) -> str | None:
     header = connection.headers.get("authorization")
     if header is None:
         return None

@@ -51,7 +51,7 @@ Locale = Annotated[
     str,
     _described("A BCP 47 tag, such as `pt-BR`.", pattern="^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*$"),
 ]
-Zone = Annotated[str, _described("An IANA name, such as `Europe/Rome`.", minLength=1)]
+ZoneName = Annotated[str, _described("An IANA name, such as `Europe/Rome`.", minLength=1)]
 EventTypeName = Annotated[
     str,
     _described(

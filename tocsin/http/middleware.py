@@ -330,7 +330,7 @@ _PRIVATE = to_networks(
 )
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
-Connection = ASGIConnection[Any, Any, Any, Any]
+_Connection = ASGIConnection[Any, Any, Any, Any]
 
 
 class Limiter:
@@ -405,7 +405,7 @@ class RateLimiting:
             return True
         return False
 
-    def count(self, connection: Connection, opt: dict[str, Any]) -> None:
+    def count(self, connection: _Connection, opt: dict[str, Any]) -> None:
         """Counts a request whose credentials are verified, or which needs none; raises TooManyRequests."""
         if not self._limiters:
             return

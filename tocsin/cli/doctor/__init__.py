@@ -45,9 +45,9 @@ async def examine(check: Check, examination: Examination) -> list[Finding]:
 
 def all_checks() -> list[Check]:
     """Returns the checks of findings.toml in its order; the function of each is `check_` and its name."""
-    from tocsin.cli.doctor import database, providers, services
+    from tocsin.cli.doctor import database_checks, provider_checks, service_checks
 
-    functions = vars(database) | vars(providers) | vars(services)
+    functions = vars(database_checks) | vars(provider_checks) | vars(service_checks)
     return [
         Check(name, functions[f"check_{name}"], **{key: row[key] for key in _OPTIONS & row.keys()})
         for name, row in TEXTS.items()

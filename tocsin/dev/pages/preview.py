@@ -23,7 +23,7 @@ from tocsin.http.observability import QUIET
 from tocsin.http.openapi import get
 from tocsin.http.requests import Services
 
-Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$")]
+_Locale = Annotated[str, QueryParameter(max_length=35, pattern="^[A-Za-z0-9_-]*$")]
 
 
 class Shown(Struct, frozen=True):
@@ -68,7 +68,7 @@ async def show(
     kind: FromPath[str],
     request: AnyRequest,
     services: NamedDependency[Services],
-    locale: Locale = "en",
+    locale: _Locale = "en",
 ) -> Response[Any]:
     """One mail: its text, headers and source, and its HTML in a frame."""
     folder = services.settings.templates_dir
@@ -88,7 +88,7 @@ async def show(
 async def show_html(
     kind: FromPath[str],
     services: NamedDependency[Services],
-    locale: Locale = "en",
+    locale: _Locale = "en",
     scheme: Annotated[samples.Scheme, QueryParameter()] = "light",
 ) -> Response[str]:
     """Its HTML part alone, inert, in one of both colour schemes."""

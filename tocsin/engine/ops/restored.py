@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from tocsin.engine.mail.links import find_tagged_delivery
-from tocsin.engine.store.connection import Connection, connect
+from tocsin.engine.store.connection import SyncConnection, connect
 from tocsin.sql import load
 
 _SQL = load("restored")
@@ -107,6 +107,6 @@ def settle_restored(dsn: str, logs: Iterable[Iterable[str]], *, hold: bool) -> R
         return Restored(settled, held, unknown, events, digests)
 
 
-def _link_key(connection: Connection) -> bytes:
+def _link_key(connection: SyncConnection) -> bytes:
     row = connection.execute(_SECRET, {"name": _LINK_KEY}).fetchone()
     return bytes(row[0]) if row else b""

@@ -16,11 +16,11 @@ from msgspec import Meta, Struct, structs
 from tocsin.engine.text import find_fault, is_language
 
 ChannelName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
-CategoryName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
-EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$(?!\n)")]
+_CategoryName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
+_EventTypeName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$(?!\n)")]
 # one line; tocsin.checked_label refuses what can't be seen too
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*\S[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
-Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
+_Label = Annotated[str, Meta(min_length=1, max_length=100, pattern=_LINE)]
 Duration = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}[smhd]$(?!\n)")]
 ThrottleText = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}/[1-9][0-9]{0,4}[smhd]$(?!\n)")]
 Days = Annotated[str, Meta(pattern="^[1-9][0-9]{0,4}d$(?!\n)")]
@@ -33,7 +33,7 @@ _LONGEST_THROTTLE = 7 * 86400  # seconds
 
 # What is allowed, in words.
 _ALLOWED: Final[dict[Any, str]] = {
-    Label: "a label is 1 to 100 characters in one line",
+    _Label: "a label is 1 to 100 characters in one line",
     Duration: 'a duration is a number up to 99999 and one of s, m, h, d, such as "3d"',
     ThrottleText
     | None: 'a throttle is a number of messages, a slash and a duration, such as "10/1h"',
@@ -52,7 +52,7 @@ class CatalogueError(Exception):
 class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
     """One event type of a catalogue file."""
 
-    label: Label
+    label: _Label
     channels: list[ChannelName]
     mandatory: list[ChannelName] = []
     priority: Literal["low", "normal", "high"] = "normal"
@@ -72,8 +72,8 @@ class EntryDefinition(Struct, frozen=True, forbid_unknown_fields=True):
 class CatalogueFile(Struct, frozen=True, forbid_unknown_fields=True):
     """A catalogue file: categories with labels, and event types."""
 
-    event_types: dict[EventTypeName, EntryDefinition]
-    categories: dict[CategoryName, Label] = {}
+    event_types: dict[_EventTypeName, EntryDefinition]
+    categories: dict[_CategoryName, _Label] = {}
     replace: bool = False  # retire event types that the file does not name
 
     def in_order(self) -> dict[str, object]:
@@ -125,7 +125,7 @@ def _problems(found: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     yield from _unknown((), found, CatalogueFile)
     if not isinstance(found.get("replace", False), bool):
         yield ("replace",), "must be true or false"
-    for table, kind in (("categories", CategoryName), ("event_types", EventTypeName)):
+    for table, kind in (("categories", _CategoryName), ("event_types", _EventTypeName)):
         entries = found.get(table, None if table == "event_types" else {})
         if not isinstance(entries, dict):
             yield (table,), f"must be there, as a table: [{table}]"
@@ -134,7 +134,7 @@ def _problems(found: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
             if _fault(name, kind):
                 yield (table, name), _NAMES[table]
             elif table == "categories":
-                yield from (((table, name), fault) for fault in [_fault(entry, Label)] if fault)
+                yield from (((table, name), fault) for fault in [_fault(entry, _Label)] if fault)
             else:
                 yield from (((table, *keys), fault) for keys, fault in _entry_problems(name, entry))
 

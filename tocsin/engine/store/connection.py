@@ -300,10 +300,10 @@ _UNRELEASED = (
     "else run `drop schema tocsin, tocsin_queue cascade` and then `tocsin migrate`."
 )
 
-Connection = psycopg.Connection[Any]
+SyncConnection = psycopg.Connection[Any]
 
 
-def connect(dsn: str, *, autocommit: bool = False) -> Connection:
+def connect(dsn: str, *, autocommit: bool = False) -> SyncConnection:
     """Returns a connection with the settings that our statements rely on, whatever the database and the role set."""
     connection = psycopg.connect(dsn, autocommit=True, connect_timeout=3)
     try:
@@ -341,7 +341,7 @@ def find_fault(dsn: str) -> str | None:
     return None
 
 
-def _is_unreleased(connection: Connection) -> bool:
+def _is_unreleased(connection: SyncConnection) -> bool:
     """Returns whether the tables are from before the first release, as far as this role may see them."""
     for name in ("find_migration", "is_unreleased"):
         row = connection.execute(_MIGRATION_SQL[name]).fetchone()
@@ -350,12 +350,12 @@ def _is_unreleased(connection: Connection) -> bool:
     return True
 
 
-def _shares_sessions(connection: Connection, dsn: str) -> bool:
+def _shares_sessions(connection: SyncConnection, dsn: str) -> bool:
     """Returns whether a pooler gives a session to other connections while this one is open."""
     own = _value(connection, "backend_pid")
     if own == connection.info.backend_pid:
         return False  # PostgreSQL itself; a pooler has numbers of its own
-    held: list[Connection] = []
+    held: list[SyncConnection] = []
     try:
         for _ in range(_HELD):
             held.append(psycopg.connect(dsn, connect_timeout=3))
@@ -369,6 +369,6 @@ def _shares_sessions(connection: Connection, dsn: str) -> bool:
     return False
 
 
-def _value(connection: Connection, name: str) -> Any:
+def _value(connection: SyncConnection, name: str) -> Any:
     row = connection.execute(_SQL[name]).fetchone()
     return row[0] if row else None

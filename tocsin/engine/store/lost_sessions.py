@@ -21,7 +21,7 @@ from psycopg.rows import args_row
 
 from tocsin.sql import load
 
-Connection = psycopg.AsyncConnection[Any]
+_Connection = psycopg.AsyncConnection[Any]
 
 _SQL = load("session")
 
@@ -33,11 +33,11 @@ class ServerSession(NamedTuple):
     started: int  # microseconds
 
 
-_sessions: dict[str, WeakKeyDictionary[Connection, ServerSession]] = {}
+_sessions: dict[str, WeakKeyDictionary[_Connection, ServerSession]] = {}
 """By DSN, the sessions of this process's connections."""
 
 
-async def note_session(dsn: str, connection: Connection, *, primary: bool) -> None:
+async def note_session(dsn: str, connection: _Connection, *, primary: bool) -> None:
     """Notes the session of a new connection; raises OperationalError for a standby where it has to be the `primary`."""
     row = await (await connection.execute(_SQL["own_session"])).fetchone()
     if row is None:
@@ -48,7 +48,7 @@ async def note_session(dsn: str, connection: Connection, *, primary: bool) -> No
     _sessions.setdefault(dsn, WeakKeyDictionary())[connection] = ServerSession(pid, started)
 
 
-async def end_lost(dsn: str, asking: Connection) -> int:
+async def end_lost(dsn: str, asking: _Connection) -> int:
     """Ends the connections whose session is not on the server that `asking` is connected to; returns how many."""
     noted = {
         connection: session
@@ -71,13 +71,13 @@ class ConnectionsInUse:
     """The connections of a process on which statements run now."""
 
     def __init__(self) -> None:
-        self._connections: set[Connection] = set()
+        self._connections: set[_Connection] = set()
 
-    def begin(self, connection: Connection) -> None:
+    def begin(self, connection: _Connection) -> None:
         """Notes that a connection is in use."""
         self._connections.add(connection)
 
-    def end(self, connection: Connection) -> None:
+    def end(self, connection: _Connection) -> None:
         """Notes that it is not in use any more."""
         self._connections.discard(connection)
 
@@ -88,7 +88,7 @@ class ConnectionsInUse:
                 _shut_down(connection)
 
 
-def _shut_down(connection: Connection) -> None:
+def _shut_down(connection: _Connection) -> None:
     """Lets whatever waits for the connection see its end, as if the server had closed it."""
     with suppress(psycopg.Error, OSError):
         with socket.socket(fileno=os.dup(connection.fileno())) as copy:

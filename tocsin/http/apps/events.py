@@ -49,7 +49,7 @@ class NewRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     email: fields.Address | None = None
     name: fields.Name | None = None
     locale: fields.Locale | None = None
-    timezone: fields.Zone | None = None
+    timezone: fields.ZoneName | None = None
     avatar_url: fields.AvatarUrl | None = None
 
 

@@ -17,7 +17,7 @@ from tocsin.engine.store.credential import ERASE, RECIPIENTS
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.recipient import Export, Recipient
 from tocsin.http.auth import SCOPE, apps_router
-from tocsin.http.fields import Address, AvatarUrl, Locale, Name, Topic, Zone
+from tocsin.http.fields import Address, AvatarUrl, Locale, Name, Topic, ZoneName
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.people.devices import PushToken, check, register
@@ -32,7 +32,7 @@ class PutRecipient(Struct, frozen=True, forbid_unknown_fields=True):
     email: Address | None = None
     name: Name | None = None
     locale: Locale | None = None
-    timezone: Zone | None = None
+    timezone: ZoneName | None = None
     avatar_url: AvatarUrl | None = None
     push_tokens: Annotated[list[PushToken], Meta(max_length=50)] | None = None
 

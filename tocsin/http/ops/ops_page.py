@@ -25,7 +25,7 @@ from tocsin.http.auth import (
     RATE,
     SCOPE,
     Authenticator,
-    Connection,
+    HttpConnection,
     check_scope,
     read_cookie,
     router,
@@ -58,7 +58,7 @@ def ops_router(*handlers: ControllerRouterHandler) -> Router:
     )
 
 
-async def operators_only(connection: Connection, handler: BaseRouteHandler) -> None:
+async def operators_only(connection: HttpConnection, handler: BaseRouteHandler) -> None:
     """Guard: a key with the scope, or a session of one, left as the connection's `auth`."""
     header = connection.headers.get("authorization")
     if header is not None:
@@ -74,7 +74,7 @@ async def operators_only(connection: Connection, handler: BaseRouteHandler) -> N
     connection.scope["auth"] = operator
 
 
-async def signed_in(connection: Connection) -> Operator | None:
+async def signed_in(connection: HttpConnection) -> Operator | None:
     """Returns the operator of the session cookie, if it is valid."""
     token = read_cookie(connection.scope, COOKIE)
     return await credential.find_session(_services(connection).database, token) if token else None
@@ -94,7 +94,7 @@ def session_cookie(services: Services, token: str | None) -> Cookie:
     )
 
 
-async def _by_key(connection: Connection, handler: BaseRouteHandler, header: str) -> Operator:
+async def _by_key(connection: HttpConnection, handler: BaseRouteHandler, header: str) -> Operator:
     scheme, _, key = header.partition(" ")
     found = await credential.find_api_key(_services(connection).database, key.strip())
     if scheme.lower() != "bearer" or found is None or found.revoked_at is not None:
@@ -105,11 +105,11 @@ async def _by_key(connection: Connection, handler: BaseRouteHandler, header: str
     return Operator(found.id, found.name)
 
 
-def _authenticator(connection: Connection) -> Authenticator:
+def _authenticator(connection: HttpConnection) -> Authenticator:
     return cast("Authenticator", connection.scope["litestar_app"].state.authenticator)
 
 
-def _services(connection: Connection) -> Services:
+def _services(connection: HttpConnection) -> Services:
     return cast("Services", connection.scope["litestar_app"].state.services)
 
 

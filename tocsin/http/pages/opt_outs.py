@@ -20,7 +20,7 @@ from tocsin.engine.store.recipient import get_recipient
 from tocsin.engine.store.target import Unsubscribed
 from tocsin.http.pages.html import Reader, _
 
-Overrides = dict[str, dict[str, bool | None]]
+_Overrides = dict[str, dict[str, bool | None]]
 ReaderOf = Callable[[str | None], Reader]
 
 _REQUIRED = _("They are required: the service has to be able to reach you about this.")
@@ -113,7 +113,7 @@ class _OfPerson(OptOut):
     async def _set_off(
         self,
         key: str,
-        off_from: Callable[[Preferences], Overrides],
+        off_from: Callable[[Preferences], _Overrides],
         what: Unsubscribed,
         frequency: str | None = None,
     ) -> None:
@@ -136,7 +136,7 @@ class _OfPerson(OptOut):
         kept = await store.take_saved(self._database, self._person, key)
         if kept is not None:
             now = await get_preferences(self._database, self._person)
-            back: Overrides = {
+            back: _Overrides = {
                 name: {Channel.EMAIL: was}
                 for name, (was, since) in kept.overrides.items()
                 if _chosen(now, name) == since
@@ -250,13 +250,13 @@ class _OfTypes(_OfPerson):
         await mail_event.undo_unsubscribed(self._database, address)
         before = await get_preferences(self._database, self._person)
         if off := [key for key in self._keys("type") if not is_on(before, key)]:
-            on: Overrides = {key: {Channel.EMAIL: True} for key in off}
+            on: _Overrides = {key: {Channel.EMAIL: True} for key in off}
             await set_overrides(self._database, self._person, on)
 
     def _key(self, scope: str) -> str:
         return f"{scope}: {' '.join(self._keys(scope))}"
 
-    def _off(self, scope: str, before: Preferences) -> Overrides:
+    def _off(self, scope: str, before: Preferences) -> _Overrides:
         """Returns the overrides of that scope; off also removes what was turned on inside it, which is stronger."""
         keys = self._keys(scope)
         if scope == "type":
@@ -363,10 +363,10 @@ def _is_required(event_type: EventType) -> bool:
     return Channel.EMAIL in event_type.mandatory_channels
 
 
-def all_off(keys: Sequence[str], before: Preferences) -> Overrides:
+def all_off(keys: Sequence[str], before: Preferences) -> _Overrides:
     """Returns overrides that turn categories or all off, without what was turned on inside, which is stronger."""
     inside = tuple(key.removesuffix("*") for key in keys)
-    stronger: Overrides = {
+    stronger: _Overrides = {
         name: {Channel.EMAIL: None}
         for name, channels in before.overrides.items()
         if name.startswith(inside) and channels.get(Channel.EMAIL)

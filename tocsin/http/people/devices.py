@@ -24,8 +24,8 @@ PATH = "/api/push-tokens/"
 
 Platform = Literal["ios", "android", "web"]
 PushProvider = Literal["apns", "fcm", "web_push"]
-Environment = Literal["production", "sandbox"]
-Token = Annotated[
+PushEnvironment = Literal["production", "sandbox"]
+DeviceToken = Annotated[
     str,
     Meta(
         min_length=1,
@@ -36,7 +36,7 @@ Token = Annotated[
     ),
 ]
 
-Label = Annotated[
+DeviceLabel = Annotated[
     str,
     Meta(
         min_length=1,
@@ -67,17 +67,17 @@ class PushToken(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     platform: Platform
-    token: Token | None = None
+    token: DeviceToken | None = None
     subscription: PushSubscription | None = None
     provider: PushProvider | None = None
-    environment: Environment = "production"
-    label: Label | None = None
+    environment: PushEnvironment = "production"
+    label: DeviceLabel | None = None
 
 
 class UnregisterToken(Struct, frozen=True, forbid_unknown_fields=True):
     """A token to forget."""
 
-    token: Token
+    token: DeviceToken
 
 
 class Devices(Struct, frozen=True):

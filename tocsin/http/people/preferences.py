@@ -27,7 +27,7 @@ from tocsin.http.requests import Services, rest
 
 PATH = "/api/notification-preferences/"
 
-Overrides = Annotated[
+NamedOverrides = Annotated[
     dict[str, dict[str, bool | None]],
     Meta(max_length=1000),
     Described(
@@ -40,7 +40,7 @@ Overrides = Annotated[
 class ChangedPreferences(Struct, frozen=True, forbid_unknown_fields=True):
     """Overrides to merge into those that there are."""
 
-    overrides: Overrides
+    overrides: NamedOverrides
 
 
 @get(PATH)

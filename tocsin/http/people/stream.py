@@ -24,7 +24,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.model import Conflict, NotFound, Unavailable
 from tocsin.engine.store import credential
-from tocsin.http.auth import RATE, Connection, Person, people_only, people_router, router
+from tocsin.http.auth import RATE, HttpConnection, Person, people_only, people_router, router
 from tocsin.http.errors import Unauthorized
 from tocsin.http.openapi import get, noted
 from tocsin.http.people.inbox import PATH, PersonRequest
@@ -44,7 +44,7 @@ _HEADERS = [
 ]
 
 
-async def readers_only(connection: Connection, handler: BaseRouteHandler) -> None:
+async def readers_only(connection: HttpConnection, handler: BaseRouteHandler) -> None:
     """Guard: a token or cookie as everywhere, or a ticket, which is taken when the stream opens."""
     if "ticket" not in connection.query_params:
         await people_only(connection, handler)

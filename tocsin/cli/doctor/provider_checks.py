@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from google.oauth2.service_account import Credentials
 
 from tocsin.cli.doctor.examination import TEXTS, Examination, Finding, finding
-from tocsin.cli.doctor.services import EXPIRES_SOON, days_left
+from tocsin.cli.doctor.service_checks import EXPIRES_SOON, days_left
 from tocsin.engine.actors.apns import PRODUCTION_URL, SANDBOX_URL
 from tocsin.engine.actors.apns_connection import ConnectError, Endpoint, Request, connect
 from tocsin.engine.actors.apns_reply import ApnsResponse, RefusalKind, refusal_kind
