@@ -52,10 +52,10 @@ def classify(step: Step, code: int, text: str) -> SendResult:
     credentials. So does a refused MAIL, except for the size: the message is rejected if the refusal is permanent, and
     the breaker counts it.
     """
-    enhanced = _enhanced(code, text)
-    reason = f"smtp_{code}_{enhanced}" if enhanced else f"smtp_{code}"
     if step is Step.BODY and 200 <= code < 300:
         return SendResult(Sent(queue_id(text)))
+    enhanced = _enhanced(code, text)
+    reason = f"smtp_{code}_{enhanced}" if enhanced else f"smtp_{code}"
     if not 400 <= code < 600:
         outcome = Unknown if step is Step.BODY else Deferred
         return SendResult(

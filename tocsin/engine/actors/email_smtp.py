@@ -130,12 +130,14 @@ class Dialogue(asyncio.Protocol):
         for line in lines:
             if not line[:3].isdigit():
                 raise SMTPResponseException(_MALFORMED, "malformed")
-            self._text.append(line[4:].strip())
+            text = line[4:].strip()
             if line[3:4] == b"-":
+                self._text.append(text)
                 continue
-            text = b"\n".join(self._text).decode("utf-8", "surrogateescape")
-            self._text.clear()
-            self.replies.append((int(line[:3]), text))
+            if self._text:
+                text = b"\n".join((*self._text, text))
+                self._text.clear()
+            self.replies.append((int(line[:3]), text.decode("utf-8", "surrogateescape")))
             if len(self.replies) == self._expected:
                 return
 

@@ -25,6 +25,7 @@ from tocsin.engine.model import Claimed, Entry
 from tocsin.engine.text import CONTROL, one_line, sanitise, shortened_bytes, shortened_html, to_text
 
 PREHEADER_CHARACTERS = 140
+_NO_HTML = Markup()
 _EMPTY_LINE = re.compile(r"\n[ \t]*\n")
 _LINE_END = re.compile("\r\n|[\r\x85\u2028\u2029]")
 
@@ -61,7 +62,7 @@ def notification_context(claimed: Claimed, by: Rendering) -> dict[str, Any]:
         "title": one_line(claimed.title),
         "text": text,
         "paragraphs": _paragraphs(body),
-        "body_html": Markup(html),  # noqa: S704 - sanitised above
+        "body_html": Markup(html) if html else _NO_HTML,  # noqa: S704 - sanitised above
         "open_url": _open_url(claimed, by),
         **actions_variables(claimed, by),
         "inbox_url": inbox_url(claimed, by),

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -203,7 +204,19 @@ def _encoded(payload: Struct) -> bytes:
 
 
 def _tag(key: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, b"tocsin link" + body, "sha256")[:_TAG_BYTES]
+    return _mac(key, b"tocsin link" + body).digest()[:_TAG_BYTES]
+
+
+def _mac(key: bytes, text: bytes) -> hmac.HMAC:
+    """Returns the HMAC-SHA256 of a text; to copy one that began with the key takes less time than to begin again."""
+    mac = _begin_mac(key).copy()
+    mac.update(text)
+    return mac
+
+
+@lru_cache(maxsize=8)
+def _begin_mac(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
 
 
 def _decode(token: str) -> bytes:
@@ -232,7 +245,7 @@ _MOST_TAGS = 50  # tags that are verified of one text
 def make_tag(key: bytes, delivery_id: int) -> str:
     """Returns the tag of a delivery: the same at each attempt; others can't guess it."""
     identity = f"message-id {delivery_id}".encode()
-    proof = hmac.digest(key, identity, "sha256").hex()[:_PROOF_CHARACTERS]
+    proof = _mac(key, identity).hexdigest()[:_PROOF_CHARACTERS]
     return f"{delivery_id}.{proof}"
 
 

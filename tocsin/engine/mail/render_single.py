@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Mapping, Sequence
 from email.utils import parseaddr
+from functools import lru_cache
 from typing import Any
 
 import idna
@@ -207,20 +208,26 @@ def headers(
     event_type: str, category: str, sender: Sender, unsubscribe_url: str | None
 ) -> tuple[tuple[str, str], ...]:
     """Returns the headers for mail systems: what this is, and how to unsubscribe, if the reader may."""
+    found = _headers_of_type(event_type, category, sender.domain)
+    if unsubscribe_url is None:
+        return found
+    return (
+        *found,
+        ("List-Unsubscribe", f"<{unsubscribe_url}>"),  # RFC 2369
+        ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),  # RFC 8058
+    )
+
+
+@lru_cache(maxsize=256)
+def _headers_of_type(event_type: str, category: str, domain: str) -> tuple[tuple[str, str], ...]:
     category = _NOT_IN_A_TOKEN.sub("-", category)
     token = _NOT_IN_A_TOKEN.sub("-", event_type)
-    found = [
+    return (
         ("Auto-Submitted", "auto-generated"),  # RFC 3834
-        ("List-Id", f"{category} <{category}.{sender.domain}>"),  # RFC 2919
+        ("List-Id", f"{category} <{category}.{domain}>"),  # RFC 2919
         ("Feedback-ID", f"{token}:{category}:notification:tocsin"),  # Gmail: four, sender last
         ("X-Tocsin-Event", event_type),
-    ]
-    if unsubscribe_url is not None:
-        found += [
-            ("List-Unsubscribe", f"<{unsubscribe_url}>"),  # RFC 2369
-            ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"),  # RFC 8058
-        ]
-    return tuple(found)
+    )
 
 
 def thread_headers(together: Sequence[Claimed], by: Rendering) -> tuple[tuple[str, str], ...]:
