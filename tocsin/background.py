@@ -41,6 +41,27 @@ async def wait_for_any(*waiting: Awaitable[object]) -> None:
             task.cancel()
 
 
+_CANCEL_AGAIN = 1.0  # seconds
+
+
+async def cancel_tasks(*tasks: asyncio.Task[Any]) -> list[Any]:
+    """Cancels tasks until each has ended, and returns their results and errors.
+
+    One cancellation may have no effect: before Python 3.12 `asyncio.wait_for`, by which psycopg waits, ignores one that
+    arrives together with its result.
+    """
+    waiting = set(tasks)
+    try:
+        while waiting:
+            for task in waiting:
+                task.cancel()
+            _, waiting = await asyncio.wait(waiting, timeout=_CANCEL_AGAIN)
+    finally:
+        for task in waiting:
+            task.cancel()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
 @asynccontextmanager
 async def in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Runs all this meanwhile, as tasks that are cancelled in the end."""
@@ -48,6 +69,4 @@ async def in_background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_tasks(*tasks)

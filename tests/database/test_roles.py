@@ -257,7 +257,9 @@ def test_what_belonged_to_a_superuser_is_the_owners_after_the_next_migration(
     assert admin(OWNERS) == [("tocsin_owner",)]
     admin("grant tocsin_service to plain")
     with psycopg.connect(make_conninfo(admin_dsn, user="plain", password="x")) as service:
-        assert service.execute("select exists (select from tocsin.event_type)").fetchone() == (True,)
+        assert service.execute("select exists (select from tocsin.event_type)").fetchone() == (
+            True,
+        )
 
 
 def test_an_owner_that_is_a_superuser_is_refused(admin: Admin, admin_dsn: str) -> None:

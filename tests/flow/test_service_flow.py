@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -239,6 +240,32 @@ async def test_serve_refuses_to_start_without(dsn: str, tmp_path: Path, missing:
     assert "TOCSIN_PUBLIC_URL" in lines[0] or "TOCSIN_JWT_SECRET" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("port", None, "is in use: set it to a free one"),
+        ("metrics_port", None, "is in use: set it to a port of this process alone"),
+        ("host", "192.0.2.7", "is no address of this machine: set it to 127.0.0.1"),
+    ],
+)
+async def test_serve_refuses_an_address_that_it_cannot_listen_at(
+    dsn: str, tmp_path: Path, name: str, value: str | None, words: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        value = value or str(taken.getsockname()[1])
+        settings = {
+            "database_url": dsn,
+            "public_url": "https://x.example",
+            "jwt_secret": SECRET,
+            "port": str(free_port()),
+            name: value,
+        }
+        async with running("serve", log=tmp_path / "http.log", settings=settings) as http:
+            assert await asyncio.wait_for(http.process.wait(), LONGEST) == 1
+    (line,) = http.log.strip().splitlines()
+    assert f"TOCSIN_{name.upper()} {value} {words}" in line
+
+
 @pytest.mark.parametrize("command", ["serve", "worker"])
 async def test_a_database_that_is_away_or_not_migrated_stops_the_start_with_one_line(
     dsn: str, db: Db, tmp_path: Path, command: str
@@ -304,6 +331,7 @@ def test_commands_print_errors_in_one_line(db: Db, dsn: str, tmp_path: Path) -> 
         assert done.returncode == 1, done
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
         assert words in done.stderr
+        assert not done.stderr.strip().endswith("..")
 
 
 async def test_a_burst_of_commits_reaches_every_stream(db: Db, dsn: str, tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def _fail(error: Exception) -> NoReturn:
         case Unavailable() | psycopg.OperationalError():
             line = f"TOCSIN_DATABASE_URL can't be reached: {' '.join(str(error).split())}"
         case psycopg.Error():
-            hint = error.diag.message_hint or ""
-            line = f"{error.diag.message_primary or error}. {hint}".rstrip()
+            message, hint = error.diag.message_primary, error.diag.message_hint or ""
+            line = f"{message}. {hint}".rstrip() if message else str(error)
         case _:
             line = str(error)
     click.echo(f"tocsin: {line}", err=True)

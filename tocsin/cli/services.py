@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
 import click
 
 from tocsin.settings import Settings, SettingsError, read_settings
-from tocsin.settings.running_instance import with_running_instance
+from tocsin.settings.running_instance import check_port, with_running_instance
 
 if TYPE_CHECKING:
     from tocsin.engine.model import Channel
@@ -65,6 +65,7 @@ def serve(dev: bool) -> None:
         raise SettingsError(
             "No JWT key is set: TOCSIN_JWT_SECRET, TOCSIN_JWT_PUBLIC_KEY or TOCSIN_JWKS_URL of the host app."
         )
+    check_port(settings)
     asyncio.run(
         check_start(database_url(settings), settings.pooler_url, wait=settings.database_wait)
     )

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +40,7 @@ from tocsin.settings.running_instance import (
     RunningInstance,
     SecretFileError,
     check_bind,
+    check_port,
     keep_secrets,
     lock_data_dir,
     publish,
@@ -313,7 +312,7 @@ async def up(
     data_dir = _make_data_dir(settings.data_dir)
     try:
         with lock_data_dir(data_dir) as lock, _signals() as (stop, force):
-            _check_port(settings.host, settings.port)
+            check_port(settings)
             make = asyncio.create_task(_stop_with_make(environ, stop))
             try:
                 await _run(environment, lock, stop, force)
@@ -413,21 +412,6 @@ def _make_data_dir(data_dir: Path) -> Path:
     except OSError as error:
         raise UpError(f"TOCSIN_DATA_DIR {data_dir} can't be made: {error.strerror}") from None
     return data_dir
-
-
-def _check_port(host: str, port: int) -> None:
-    """Raises UpError in one line, rather than by a child that fails again and again."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen()
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise UpError(f"Port {port} is in use: set TOCSIN_PORT to a free one") from None
-            if error.errno == errno.EACCES:
-                raise UpError(f"Port {port} needs root: set TOCSIN_PORT above 1023") from None
-            raise UpError(f"TOCSIN_HOST {host} is no address of this machine") from None
 
 
 # The steps before the child processes, each in a thread, with the DSN of the database's owner.

@@ -22,6 +22,7 @@ import structlog
 from litestar import Response
 from msgspec import Struct
 
+from tocsin.background import cancel_tasks
 from tocsin.engine.model import Unavailable
 from tocsin.settings import Settings
 
@@ -122,9 +123,7 @@ class Offload:
                 raise Unavailable("the subprocess took too long")
             return responding.result()
         finally:
-            for task in (responding, hanging):
-                task.cancel()
-            await asyncio.gather(responding, hanging, return_exceptions=True)
+            await cancel_tasks(responding, hanging)
 
     async def stop(self) -> None:
         """Ends the process; what it is doing is Unavailable."""

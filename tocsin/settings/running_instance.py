@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -162,6 +164,30 @@ def check_bind(settings: Settings) -> None:
             f"TOCSIN_HOST {settings.host} can be reached from other machines, and the pages of `make up` sign anybody "
             "in: leave it unset (127.0.0.1), or run `tocsin serve` and `tocsin worker` in place of `make up`"
         )
+
+
+def check_port(settings: Settings) -> None:
+    """Raises SettingsError where nothing can listen at the host and port."""
+    host, port = settings.host, settings.port
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+                probe.listen()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            cure = f"TOCSIN_PORT {port} is in use: set it to a free one"
+        elif error.errno == errno.EACCES:
+            cure = f"TOCSIN_PORT {port} needs root: set it above 1023"
+        else:
+            cure = (
+                f"TOCSIN_HOST {host} is no address of this machine: set it to 127.0.0.1 or 0.0.0.0"
+            )
+        raise SettingsError(cure) from None
 
 
 def read_secrets(data_dir: Path) -> dict[str, str]:

@@ -15,6 +15,7 @@ import msgspec
 import psycopg
 import structlog
 
+from tocsin.background import cancel_tasks
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent, events_since
 from tocsin.engine.model import Badge, Unavailable
 from tocsin.engine.store.badge import (
@@ -188,8 +189,7 @@ class BadgeHub:
         """Ends every stream, and the LISTEN connection."""
         self.close_streams()
         if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+            await cancel_tasks(self._listening)
 
     def count(self, recipient_id: str) -> Awaitable[Badge]:
         """Returns the exact numbers of unread and unseen notifications, from a snapshot taken after this call."""

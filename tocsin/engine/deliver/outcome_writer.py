@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from tocsin.background import cancel_tasks
 from tocsin.engine.model import Claimed, Conflict, DeliveryState, Settlement, Unavailable
 from tocsin.engine.store import delivery as store
 from tocsin.engine.store.database import Database
@@ -110,8 +111,7 @@ class OutcomeWriter:
                 await asyncio.wait_for(self._idle.wait(), 2.0)
             except TimeoutError:
                 log.error("outcomes not written", count=len(self._waiting))
-            writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
+            await cancel_tasks(writer)
 
     def write(self, settled: SettledDelivery, on_written: OnWritten = _nothing) -> None:
         """Queues an outcome, and calls `on_written` with its delivery once it is written."""

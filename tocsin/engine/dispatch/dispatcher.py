@@ -18,6 +18,7 @@ import psycopg
 import structlog
 from msgspec import Struct
 
+from tocsin.background import cancel_tasks
 from tocsin.engine.dispatch.listener import BadgeAnnouncer, Listener, OnAnnounced
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.connection import Availability
@@ -121,9 +122,7 @@ class Dispatcher:  # pragma: no mutate block
                 raise Unavailable("the pooler can't be reached")
             leading.result()
         finally:
-            leading.cancel()
-            lost.cancel()
-            await asyncio.gather(leading, lost, return_exceptions=True)
+            await cancel_tasks(leading, lost)
 
     async def _win_election(self, session: LeaderSession) -> None:
         silent_at = time.monotonic() + _REMIND
@@ -174,9 +173,7 @@ class Leader:  # pragma: no mutate block
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in both:
-                task.cancel()
-            outcomes = await asyncio.gather(*both, return_exceptions=True)
+            outcomes = await cancel_tasks(*both)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome

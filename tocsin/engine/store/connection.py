@@ -12,6 +12,7 @@ import psycopg
 import structlog
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from tocsin.background import cancel_tasks
 from tocsin.engine.model import Unavailable
 from tocsin.engine.store.lost_sessions import ConnectionsInUse, end_lost
 from tocsin.sql import load
@@ -141,8 +142,7 @@ class Availability:
     async def close(self) -> None:
         """Stops probing."""
         if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
+            await cancel_tasks(self._probing)
 
     async def _probe(self, broken: bool) -> None:
         """Tries to connect until that works."""

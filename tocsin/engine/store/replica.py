@@ -17,6 +17,7 @@ import psycopg
 import structlog
 from msgspec import Struct, structs
 
+from tocsin.background import cancel_tasks
 from tocsin.engine.model import Conflict, Invalid, NotFound, Unavailable
 from tocsin.engine.store.connection import Availability, connect_async, one_line
 from tocsin.engine.store.database import Database, Queries, Session
@@ -124,9 +125,7 @@ class StandbyReads(Reads):
 
     async def stop(self) -> None:
         """Closes the connections to the standby."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await cancel_tasks(*self._tasks)
         await self._availability.close()
         await self._standby.close()
 

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from tocsin.background import cancel_tasks
 from tocsin.engine.actors.machinery.admission import Admission, ClaimPace, Permits
 from tocsin.engine.actors.machinery.breaker import (
     HOLD,
@@ -195,9 +196,7 @@ class Actor(ABC, Generic[ConnectionT]):
             self._rate.close()
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            await cancel_tasks(*late)
         self._tasks.clear()
         self._deadline.close()
         if self._rejections:
