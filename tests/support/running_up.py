@@ -20,17 +20,17 @@ time.sleep(60)
 """
 OBEDIENT = """
 import os, signal, sys, time
-from tocsin.dev.supervisor import parent_fd, stop_with_parent
+from tocsin.dev.supervisor import stop_with_parent
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-stop_with_parent(parent_fd())
+stop_with_parent()
 print("working", os.getpid(), flush=True)
 time.sleep(60)
 """
 HTTP = """
 import http.server, os, signal, sys
-from tocsin.dev.supervisor import parent_fd, stop_with_parent
+from tocsin.dev.supervisor import stop_with_parent
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-stop_with_parent(parent_fd())
+stop_with_parent()
 class Ready(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()

@@ -141,10 +141,10 @@ def _collect_less() -> None:
 
 def _set_up_service() -> Settings:
     """Returns the settings of a service, after its logs were set up."""
-    from tocsin.dev.supervisor import parent_fd, stop_with_parent
+    from tocsin.dev.supervisor import stop_with_parent
     from tocsin.logs import configure_logs
 
-    stop_with_parent(parent_fd())
+    stop_with_parent()
     settings = find_settings()
     configure_logs(settings)
     for name in settings.unknown:

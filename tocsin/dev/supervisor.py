@@ -43,29 +43,24 @@ class ChildCommand(Struct, frozen=True):
     argv: Sequence[str]
 
 
-def parent_fd(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Returns the inherited end of the pipe, where `tocsin up` is the parent."""
-    text = environ.get(VARIABLE, "")
-    return int(text) if text.isdigit() else None
-
-
-def stop_with_parent(fd: int | None, grace: float = GRACE_SECONDS) -> None:
-    """Sends SIGTERM to this process when its parent ends, and kills it where that does not end it.
+def stop_with_parent() -> None:
+    """Where `tocsin up` is the parent: sends SIGTERM to this process when it ends, and kills it if that is not enough.
 
     In a thread, so that it works during slow imports and while the event loop hangs.
     """
-    if fd is not None:
-        Thread(target=_watch, args=(fd, grace), name="parent-watch", daemon=True).start()
+    inherited = os.environ.get(VARIABLE, "")
+    if inherited.isdigit():
+        Thread(target=_watch, args=(int(inherited),), name="parent-watch", daemon=True).start()
 
 
-def _watch(fd: int, grace: float) -> None:
+def _watch(fd: int) -> None:
     try:
         while os.read(fd, 1):  # nothing is ever written; b"" is the end
             pass
     except OSError:  # no such pipe: the variable came from somewhere else
         return
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(grace)  # a process that ends in time takes this daemon thread with it
+    time.sleep(GRACE_SECONDS)  # a process that ends in time takes this daemon thread with it
     os._exit(1)
 
 

@@ -74,13 +74,12 @@ class _Times:
 class Metrics(Collector):
     """Requests by route and status, connections, streams, waiting deliveries; and what else the process registered."""
 
-    def __init__(self, others: CollectorRegistry = REGISTRY) -> None:
+    def __init__(self) -> None:
         self.connections = Connections()
         self.mail_events: Counter[tuple[str, str]] = Counter()  # new reports by source and kind
         self.replica_reads: Counter[str] | None = (
             None  # by what served them; None without a standby
         )
-        self._others = others
         self._series: dict[tuple[str, str, int], RequestSeries] = {}
         self._times: dict[str, _Times] = {}
         self._open_streams = 0
@@ -104,7 +103,7 @@ class Metrics(Collector):
         self._open_streams, self._unsettled, self._processes = open_streams, unsettled, processes
         # Litestar adds the charset
         kind = CONTENT_TYPE_LATEST.removesuffix("; charset=utf-8")
-        return generate_latest(self._registry) + generate_latest(self._others), kind
+        return generate_latest(self._registry) + generate_latest(REGISTRY), kind
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry of metrics."""
@@ -298,8 +297,8 @@ async def metrics(
 ) -> Response[bytes]:
     """Metrics of this process.
 
-    Prometheus' text, for the bearer of TOCSIN_METRICS_TOKEN; where that is not set, a 404 here. TOCSIN_METRICS_PORT has
-    them on a listener of its own.
+    In Prometheus' text format. The call needs TOCSIN_METRICS_TOKEN as its bearer token; where that is not set, the
+    response is a 404. TOCSIN_METRICS_PORT serves them on a listener of its own.
     """
     token = services.settings.metrics_token
     if token is None:

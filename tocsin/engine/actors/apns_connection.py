@@ -30,6 +30,7 @@ from tocsin.engine.actors.machinery.envelope import network_failure
 
 MAX_PAYLOAD = 4096
 _MAX_BODY = 4096  # bytes kept of a response
+_MOST_STREAMS = 500  # of one connection
 _LAST_STREAM = 2**30  # half of the range of HTTP/2: then another connection is used
 _UNIQUE_HEADERS = frozenset({"apns-id", "apns-collapse-id"})
 _PING = b"tocsin??"  # any eight bytes
@@ -130,18 +131,16 @@ class ApnsConnection(APNsTLSClientProtocol):
     """Many requests at the same time on one connection, which buffers what it writes, and pings a silent server.
 
     `ready` is done once the settings of the server came, or the connection is lost; `closed` once it is closed.
-    `reserved` counts the requests that have a stream, or for which the pool reserved one; `most` and the limit of the
-    server bound them. `server` is the authority of its URL. `changed` is called when it accepts more requests, or none
-    any more. After `quiet` seconds without an event the server gets a ping, and after as many again the connection is
-    given up. After `INACTIVITY_TIME` seconds without a request it is closed.
+    `reserved` counts the requests that have a stream, or for which the pool reserved one; `_MOST_STREAMS` and the
+    server's limit bound them. `server` is the authority of its URL. `changed` is called when it accepts more requests,
+    or none any more. After `quiet` seconds without an event the server gets a ping, and after as many again the
+    connection is given up. After `INACTIVITY_TIME` seconds without a request it is closed.
     """
 
     INACTIVITY_TIME = 300
     conn: _H2
 
-    def __init__(
-        self, server: str, *, changed: Callable[[], None], quiet: float = 15.0, most: int = 500
-    ) -> None:
+    def __init__(self, server: str, *, changed: Callable[[], None], quiet: float = 15.0) -> None:
         loop = asyncio.get_running_loop()
         super().__init__(apns_topic="", loop=loop)
         plain = H2Configuration(normalize_outbound_headers=False, validate_outbound_headers=False)
@@ -156,7 +155,6 @@ class ApnsConnection(APNsTLSClientProtocol):
         self.reserved = 0
         self.responses = 0
         self._quiet = quiet
-        self._most = most
         self._flushing = False
         self._keep_alive_timer: asyncio.TimerHandle | None = None
         self._streams: dict[int, _Stream] = {}
@@ -178,7 +176,7 @@ class ApnsConnection(APNsTLSClientProtocol):
     @property
     def free_streams(self) -> int:
         """How many more streams may be reserved now."""
-        limit = min(self._most, self.conn.remote_settings.max_concurrent_streams)
+        limit = min(_MOST_STREAMS, self.conn.remote_settings.max_concurrent_streams)
         return limit - self.reserved if self.usable else 0
 
     @property

@@ -83,13 +83,12 @@ class Deliverer:
         cap: int = 0,
         count_attempts: CountAttempts | None = None,
         traces: Traces | None = None,
-        random: Random | None = None,
     ) -> None:
         self._database = database
         self._process_id = process_id
         self._actors = actors
         self._renderer = render
-        self._random = random or Random()
+        self._random = Random()
         self._writer = OutcomeWriter(database)
         self._attempt_log = AttemptLog(count_attempts)
         self._retry = DatabaseRetry(database.availability, self._writer)

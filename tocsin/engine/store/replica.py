@@ -366,19 +366,17 @@ async def identifier_of(primary: Queries) -> int:
     return (await primary.one(_Identity, _SQL["server_identity"])).system_identifier
 
 
-async def why_no_standby(
-    dsn: str, identifier: int, *, within: float = _CONNECT_WITHIN
-) -> str | None:
+async def why_no_standby(dsn: str, identifier: int) -> str | None:
     """Returns in one line why a server can't serve the reads of the primary with this identifier; None if it can."""
     try:
-        async with asyncio.timeout(within):
-            connection = await connect_async(dsn, connect_timeout=int(within))
+        async with asyncio.timeout(_CONNECT_WITHIN):
+            connection = await connect_async(dsn, connect_timeout=int(_CONNECT_WITHIN))
             try:
                 found = await Session(connection).one(_Identity, _SQL["server_identity"])
             finally:
                 await connection.close()
     except TimeoutError:
-        return f"no response within {within:.0f} s"
+        return f"no response within {_CONNECT_WITHIN:.0f} s"
     except (Unavailable, psycopg.Error, OSError) as error:
         return one_line(error)
     if not found.standby:

@@ -162,9 +162,10 @@ async def post_event(
 ) -> Response[Accepted | Preview]:
     """Send an event.
 
-    For `recipients`, for those who follow a `topic`, or for whoever has an `email`, with an account or without; all or
-    nothing. An object among the recipients creates a missing one and never overwrites. Calls with one Idempotency-Key
-    send it once in 24 hours; `dry_run` stores nothing and returns what would be decided now.
+    The event is for `recipients`, for the followers of a `topic`, or for the person with the address `email`, who
+    needs no account. Either all of it is stored, or nothing. An object among the recipients creates a person whose
+    id is unknown, and changes no known one. Calls with one Idempotency-Key send the event once in 24 hours;
+    `dry_run` stores nothing and returns what would be decided now.
     """
     app = request.auth
     body, start, size = request.stream(), [], 0
@@ -373,7 +374,7 @@ async def get_event(
 ) -> Event:
     """Read an event.
 
-    With the number of its deliveries by channel and state.
+    The response has the number of its deliveries by channel and state.
     """
     event = await read_from(request, services, lambda source: store.get_event(source, event_id))
     request.auth.check_event_type(event.event_type)
@@ -408,7 +409,8 @@ async def withdraw_subject(
 ) -> Withdrawn:
     """Withdraw a subject.
 
-    The thing is gone: all events about it, or those of one type, are cancelled, also scheduled ones.
+    For a thing that no longer exists: all events about it, or those of one type, are cancelled, also scheduled
+    ones.
     """
     _check_filtered(request.auth, data.event_type)
     return Withdrawn(await store.withdraw(services.database, data.subject, data.event_type))

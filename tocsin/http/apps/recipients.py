@@ -93,8 +93,8 @@ async def get_recipient(
 async def erase_recipient(services: NamedDependency[Services], recipient_id: FromPath[str]) -> None:
     """Erase a person.
 
-    With all that is held of them; their open streams end. Events of which others were notified stay, without the
-    person.
+    All data about the person is removed, and their open streams end. Events of which others were notified stay,
+    without the person.
     """
     await store.erase_recipient(services.database, decoded(recipient_id))
 
@@ -109,8 +109,9 @@ class Erasure(Struct, frozen=True, forbid_unknown_fields=True):
 async def erase_address(services: NamedDependency[Services], data: JSONBody[Erasure]) -> None:
     """Erase an address.
 
-    With its invitations, of somebody who never had an account. A suppression stays in force, as a keyed hash of the
-    address. An address of a recipient is a 422: erase the recipient. A 404: nothing is held.
+    For the address of somebody who never had an account: its invitations are removed too. A suppression stays in
+    force, as a keyed hash of the address. An address of a recipient is a 422: erase the recipient. A 404: nothing
+    is stored about the address.
     """
     await store.erase_address(services.database, data.email)
 
@@ -121,7 +122,7 @@ async def export_recipient(
 ) -> Response[Export]:
     """Export a person.
 
-    All that is held of them.
+    The response has all data about the person.
     """
     return await offload.respond("export_recipient", {"recipient_id": decoded(recipient_id)})
 
@@ -186,8 +187,8 @@ async def claim_email(
 ) -> ClaimedEmail:
     """Claim an address.
 
-    After sign-up: earlier and later notifications for the address are this person's. The app vouches that the address
-    is theirs.
+    After sign-up: earlier and later notifications for the address are this person's. The app must have verified
+    that the address is theirs.
     """
     id_ = decoded(recipient_id)
     return ClaimedEmail(await store.claim_email(services.database, id_, data.email))

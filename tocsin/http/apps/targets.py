@@ -119,7 +119,7 @@ async def put_webhook(
 async def list_webhooks(services: NamedDependency[Services]) -> WebhookListing:
     """List the webhooks.
 
-    Without their secrets.
+    Their secrets are left out.
     """
     return WebhookListing(await store.list_webhooks(services.database))
 

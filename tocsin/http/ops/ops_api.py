@@ -132,7 +132,7 @@ async def replay_dead_letters(
 ) -> ReplayResult:
     """Retry dead letters.
 
-    A fresh set of attempts under the same Message-ID or apns-id; whether each is still to be sent is checked again
+    Each gets new attempts under the same Message-ID or apns-id; whether each is still to be sent is checked again
     right before that. Of those that match, 500 a call, from the newest on: repeat it with `cursor` while there is a
     `next`. What was cancelled or expired meanwhile stays. So does what would go to a suppressed address or a disabled
     device, unless `lift` is true and it was closed because of this failure.

@@ -70,7 +70,7 @@ def asset_path(name: str) -> str:
 async def list_assets(services: NamedDependency[Services]) -> Response[dict[str, AssetAddress]]:
     """List the modules.
 
-    The address of each by its content, and the hash that a page can pin it with.
+    For each module: the address that has the hash of its content, and the hash for `integrity=`.
     """
     found = {
         name: AssetAddress(services.url(asset_path(name)), asset.integrity)
@@ -108,7 +108,8 @@ async def versioned_asset(
 ) -> Response[bytes]:
     """Load a module by its hash.
 
-    By its content's hash, kept for a year. Another hash leads to the current file, which no cache keeps.
+    The address has the hash of the content and may be kept for a year. Another hash leads to the current file,
+    which no cache keeps.
     """
     found = _found(name)
     return _file_response(request, found, _YEAR if version == found.version else "no-cache")

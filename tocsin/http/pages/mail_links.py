@@ -192,8 +192,8 @@ async def turn_emails_off(
 ) -> Response[str]:
     """Turn emails off.
 
-    Without a body, that mail's event types, digest, or all mail to an address without an account. `undo=1` takes it
-    back. Doing it twice does no harm. `topic` mutes the thread that the mail is about.
+    Without a body, it turns off the mail's event types, its digest, or all mail to an address without an account.
+    `undo=1` takes it back. A repeated call changes nothing. `topic` mutes the thread that the mail is about.
     """
     found = await _found(services, request, token)
     fields = await form_fields(request)

@@ -96,7 +96,7 @@ class WebPushKey(Struct, frozen=True):
 async def web_push_key(services: NamedDependency[Services]) -> WebPushKey:
     """Read the key of Web Push.
 
-    By which a browser subscribes to pushes of this service. A 404: Web Push is not set up.
+    A browser subscribes to pushes of this service by this key. A 404: Web Push is not set up.
     """
     vapid = services.settings.vapid
     if vapid is None:
@@ -108,7 +108,7 @@ async def web_push_key(services: NamedDependency[Services]) -> WebPushKey:
 async def list_push_tokens(request: PersonRequest, services: NamedDependency[Services]) -> Devices:
     """List the devices.
 
-    Of each token only the last six characters.
+    The response has only the last six characters of each token.
     """
     return Devices(await store.list_devices(services.database, request.auth.recipient_id))
 
@@ -145,7 +145,8 @@ async def unregister_push_token(
 ) -> None:
     """Forget a device by its token.
 
-    For a client that kept only that, as it signs out; of a browser, the endpoint of its subscription.
+    For a client that signs out and knows only its token. The token of a browser is the endpoint of its
+    subscription.
     """
     await store.unregister_device(services.database, request.auth.recipient_id, data.token)
 

@@ -270,7 +270,7 @@ async def unread_by_category(
 ) -> CountByCategory:
     """Count the unread ones by category.
 
-    Exact; categories without any are left out.
+    The counts are exact; categories without unread notifications are left out.
     """
     counts = await store.unread_by_category(services.database, request.auth.recipient_id)
     return CountByCategory(sum(counts.values()), counts)
@@ -287,7 +287,7 @@ class Me(Struct, frozen=True):
 async def me(request: PersonRequest) -> Me:
     """Read the signed-in person.
 
-    So that a page notices when its cookie has become somebody else's.
+    So a page can notice that its cookie has become that of another person.
     """
     person = request.auth
     return Me(person.recipient_id, datetime.fromtimestamp(int(person.expires_at), UTC))

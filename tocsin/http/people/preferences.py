@@ -60,8 +60,8 @@ async def change_preferences(
 ) -> Preferences:
     """Change preferences.
 
-    Merges; null inherits again. An event type's own override is stronger than its category's, that than `*`. A
-    mandatory channel stays on whatever is chosen.
+    The body is merged into what there is; null inherits again. An event type's own override is stronger than its
+    category's, and that is stronger than `*`. A mandatory channel stays on whatever is chosen.
     """
     return await preference.set_overrides(
         services.database, request.auth.recipient_id, data.overrides
@@ -107,8 +107,9 @@ async def change_digest_preferences(
 ) -> DigestPreferences:
     """Change the digest's preferences.
 
-    Merges. While it is on, what happens in its categories comes in one mail a day or a week and not in mails of its
-    own; what a digest may not hold still does. Turned off, what waits comes in one last one.
+    The body is merged into what there is. While the digest is on, what happens in its categories comes in one mail
+    a day or a week and not in mails of its own; what a digest may not hold still does. When it is turned off, what
+    waits comes in one last digest.
     """
     return await digest.set_digest_preferences(
         services.database,
@@ -159,8 +160,8 @@ async def set_quiet_hours(
 ) -> QuietHours:
     """Set the quiet hours.
 
-    Within them no mail and no push leaves, but for event types of high priority and the digest, whose hour is chosen;
-    the rest follows at their end. The inbox and its badge go on.
+    Within them no mail and no push is sent, except for event types of high priority and the digest, whose hour is
+    chosen; the rest follows at their end. The inbox and its badge do not change.
     """
     return await preference.set_quiet_hours(
         services.database,
@@ -286,9 +287,9 @@ async def list_subscriptions(
     limit: fields.Limit = 20,
     cursor: FromQuery[fields.CursorText | None] = None,
 ) -> SubscriptionListing:
-    """List what you follow.
+    """List the topics that you follow.
 
-    And what you have muted; newest first.
+    The list also has the topics that you have muted. Newest first.
     """
     page = await preference.list_subscriptions(
         services.database,
@@ -313,7 +314,7 @@ async def subscribe(
 ) -> Response[FollowedTopic]:
     """Follow a topic.
 
-    Or change how closely it is followed; `muted` is stronger than any mention.
+    A repeated call changes how closely it is followed; `muted` is stronger than any mention.
     """
     found, new = await preference.subscribe(
         services.database, request.auth.recipient_id, data.topic, data.level
@@ -324,9 +325,9 @@ async def subscribe(
 
 @delete(TOPICS_PATH + "{topic:path}", status_code=204, opt=noted(fails=(409,)))
 async def unsubscribe(request: PersonRequest, services: NamedDependency[Services]) -> None:
-    """Follow a topic no more.
+    """Stop following a topic.
 
-    Percent-encoded or as it is. A muted one is muted no more.
+    The topic in the path may be percent-encoded. A muted topic is no longer muted.
     """
     topic = rest(request.scope, TOPICS_PATH)
     await preference.unsubscribe(services.database, request.auth.recipient_id, topic)

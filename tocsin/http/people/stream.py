@@ -75,7 +75,8 @@ async def stream(
 
     Server-sent events: `badge` {count}, `notification` {…}, `read` {ids, read}, `archived` {ids}, `action` {id, acted},
     `resync` (read the list again), and `expired` at the token's end or when the person is erased. Comments are
-    heartbeats. A ticket whose stream is still open is a 409, one that is not known or too old a 401.
+    heartbeats. A 409: the
+    stream of the ticket is still open. A 401: the ticket is not known, or too old.
     """
     if request.method == "HEAD":  # opens nothing, and takes no ticket
         return Response("", media_type="text/event-stream", headers=_UNBUFFERED)
@@ -236,8 +237,8 @@ async def stream_ticket(
 ) -> credential.Ticket:
     """Get a ticket for the stream.
 
-    Opens one stream at a time, within 60 s of its making or of that stream's end, until the token's own end
-    (`expires_at`).
+    A ticket opens one stream at a time: the first within 60 s, each further one within 60 s of the end of the one
+    before, and none after the token has expired (`expires_at`).
     """
     person = request.auth
     expires_at = datetime.fromtimestamp(person.expires_at, UTC)

@@ -287,8 +287,6 @@ async def supervise(  # pragma: no mutate block
     name: str,
     paused: Callable[[float], None],
     resumed: Callable[[], None],
-    first: float = 0.05,
-    most: float = 5.0,
 ) -> None:
     """Runs `run` until it returns, and again after each crash; `run` calls its argument after each piece of work.
 
@@ -311,7 +309,7 @@ async def supervise(  # pragma: no mutate block
             return
         if crashes == 1:
             continue
-        delay = backoff(crashes - 1, first=first, most=most) * random.uniform(0.5, 1.0)
+        delay = backoff(crashes - 1, first=0.05, most=5.0) * random.uniform(0.5, 1.0)
         paused(delay)
         await asyncio.sleep(delay)
         resumed()
