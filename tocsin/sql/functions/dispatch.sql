@@ -1,6 +1,6 @@
 -- Dispatch: deliveries that are due become Procrastinate jobs of up to 500.
 --
--- A job is only a hint; the ledger is the truth. Deliveries with a job, or claimed by a worker, are in a lease, and due again
+-- A job is only a hint; the ledger decides what is sent. Deliveries with a job, or claimed by a worker, are in a lease, and due again
 -- when it runs out: so a lost job, a dead worker's claim, a retry and a scheduled delivery are handled in the same way.
 
 -- Makes one Procrastinate job for each 500 deliveries, with a lease; nothing else writes to Procrastinate's tables.

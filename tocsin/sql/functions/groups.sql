@@ -1,6 +1,6 @@
 -- Groups of the inbox: notifications of one event type and subject as one item (docs/adr/0066-groups.md).
 --
--- They are made when an inbox is read; no write knows of them. All unread notifications of a type and subject are a group,
+-- They are made when an inbox is read, and are not stored. All unread notifications of a type and subject are a group,
 -- and so are the read ones that were made on the same day of the person's zone. A notification is a group of one if it has
 -- no subject, if its type has `group = false`, or if the person turned groups off.
 

@@ -35,7 +35,7 @@ as $$
 $$;
 
 -- Assigns an address to a recipient: what is pending for it, and what comes for it from now on, is that person's. The caller
--- vouches for the address. Returns how many notifications came into the inbox at once.
+-- has verified the address. Returns how many notifications came into the inbox at once.
 create or replace function tocsin.claim_email(email text, recipient text) returns integer
 language plpgsql
 security definer

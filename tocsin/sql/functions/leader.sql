@@ -216,11 +216,12 @@ as $$
     where a.pid <> pg_backend_pid()
 $$;
 
--- What was committed since an earlier snapshot (null: everything that is there): the people whose badge or inbox changed
--- (`changed`: by themselves, or by an app's cancel; not by a mark as seen, which leaves the badge of a phone as it is), and the event queues that were added. With _announce, these people are
--- announced at once, which saves a round trip for each badge; without it a transaction announced them itself, and `waiting`
--- is how many commits wait for one another just now. With _start_idle, the leader becomes `idle` if it can: the next scan is
--- then the last one that announces (wake.sql).
+-- What was committed since an earlier snapshot (null: everything that is there): the people whose badge or inbox changed, and
+-- the event queues that were added. `changed` are those of the people whose inbox changed by themselves, or by an app's cancel;
+-- not by a mark as seen, which leaves the badge of a phone as it is. With _announce, these people are announced at once, which
+-- saves a round trip for each badge; without it a transaction announced them itself, and `waiting` is how many commits wait for
+-- one another just now. With _start_idle, the leader becomes `idle` if it can: the next scan is then the last one that
+-- announces (wake.sql).
 create or replace function tocsin.scan(
     _since pg_snapshot,
     _announce boolean,

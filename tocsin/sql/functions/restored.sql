@@ -1,6 +1,6 @@
 -- After a restore of the database: what a backup does not know, since it happened later (`tocsin restored`).
 
--- Settles deliveries that were sent after the backup, as the logs of workers or of the mail server say. Each has the time and
+-- Settles deliveries that were sent after the backup, as the logs of workers or of the mail server show. Each has the time and
 -- the provider of its line; an older line of another delivery that had the same id is left out. Returns how many, by channel.
 create or replace function tocsin.settle_restored(_delivery_ids bigint[], _sent_ats timestamptz[], _providers text[])
 returns table (channel text, n bigint)
