@@ -87,7 +87,7 @@ async def test_a_mandatory_channel_stays_on(alice: httpx.AsyncClient) -> None:
             "overrides.compliance.overdue.email",
         ),
         ({"overrides": {"*": {"mail": False}}}, "overrides.*.mail"),
-        ({"overrides": {"*": {"email": "no"}}}, "overrides[...][...]"),
+        ({"overrides": {"*": {"email": "no"}}}, "overrides.*.email"),
         ({"overrides": []}, "overrides"),
         ({}, "overrides"),
         ({"overides": {}}, "overides"),

@@ -407,3 +407,69 @@ async def test_an_id_that_can_not_be_created_names_the_field_that_has_it(
     response = await machine.post("/api/events/", json=event | {"recipients": [recipient]})
     assert response.status_code == 422
     assert [each["field"] for each in response.json()["errors"]] == ["recipients"]
+
+
+_EVENT = {"event_type": "forum.new_reply", "recipients": ["alice"], "title": "Hello"}
+_TIME = "Give a time such as 2026-11-21T09:30:00Z."
+_HOUR = "Give a value such as 22:30."
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field", "message"),
+    [
+        ("PATCH", "/api/digest-preferences/", {"send_at": "7:00"}, "send_at", _HOUR),
+        ("PUT", "/api/quiet-hours/", {"starts": "25:00", "ends": "07:00"}, "starts", _HOUR),
+        ("GET", "/api/event-types/?locale=d%20e", None, "locale", "Give a value such as de-AT."),
+        (
+            "PATCH",
+            "/api/notification-preferences/",
+            {"overrides": {"*": {"push": True}, "forum.*": {"push": True, "email": "no"}}},
+            "overrides.forum.*.email",
+            "Expected bool | null, got str.",
+        ),
+        (
+            "PATCH",
+            "/api/notification-preferences/",
+            {"overrides": {"*": {"push": True}, "forum.*": False}},
+            "overrides.forum.*",
+            "Expected object, got bool.",
+        ),
+    ],
+)
+async def test_a_person_reads_which_value_is_wrong_and_what_would_be_right(
+    alice: httpx.AsyncClient, method: str, path: str, body: Any, field: str, message: str
+) -> None:
+    response = await alice.request(method, path, json=body)
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"field": field, "message": message}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field", "message"),
+    [
+        ("POST", "/api/events/", _EVENT | {"send_at": "tomorrow"}, "send_at", _TIME),
+        ("POST", "/api/events/", _EVENT | {"send_at": "2026-12-01T10:00:00"}, "send_at", _TIME),
+        ("POST", "/api/events/", _EVENT | {"send_at": 5}, "send_at", _TIME),
+        ("GET", "/api/events/?since=2026-12-01", None, "since", _TIME),
+        (
+            "GET",
+            "/api/chat-targets/?topic=a%20b",
+            None,
+            "topic",
+            "Give a value such as forum.thread:42.",
+        ),
+        (
+            "PUT",
+            "/api/chat-targets/sales%20team/",
+            {"kind": "slack", "url": "https://hooks.slack.com/services/x"},
+            "name",
+            "Give a value such as sales-team.",
+        ),
+    ],
+)
+async def test_an_app_reads_which_value_is_wrong_and_what_would_be_right(
+    machine: httpx.AsyncClient, method: str, path: str, body: Any, field: str, message: str
+) -> None:
+    response = await machine.request(method, path, json=body)
+    assert response.status_code == 422
+    assert response.json()["errors"] == [{"field": field, "message": message}]

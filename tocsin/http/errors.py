@@ -27,6 +27,7 @@ _CURES = {
     405: "This path does not take that method; the header Allow names those that it takes.",
     500: "Something went wrong here; the service's log has it.",
 }
+TIME_CURE = "Give a time such as 2026-11-21T09:30:00Z."
 _WENT_AWAY = "client disconnected prematurely"  # Litestar's words for it
 _CLOSED_REQUEST = 499  # nginx' number for it
 
@@ -134,7 +135,9 @@ def _with_detail(status: int, cure: str = "") -> Handler:
 def _validation(request: AnyRequest, error: ValidationException) -> Response[bytes]:
     """Returns the response to Litestar's own error for a parameter of the wrong type or beyond its limits."""
     faults: list[dict[str, str]] = error.extra if isinstance(error.extra, list) else []
-    if any(each.get("source") == "path" for each in faults):
+    # what no name can be is not found; a PUT would make it, and names what is wrong
+    would_create = request.method == "PUT" and "\0" not in request.scope["path"]
+    if any(each.get("source") == "path" for each in faults) and not would_create:
         return _not_found(request, NotFound())
     if any(each.get("key") == "data" for each in faults):
         return _unreadable(request, Unreadable("The body is not JSON in UTF-8."))
@@ -143,17 +146,33 @@ def _validation(request: AnyRequest, error: ValidationException) -> Response[byt
     for fault in faults:
         name = fault.get("key", "query")
         kind = inspect.type_info(types[name].annotation if name in types else Any)
-        errors.append(FieldError(name, value_fault(fault["message"], kind)))
+        described = getattr(types[name].kwarg_definition, "examples", None) if name in types else ()
+        example = next((each.value for each in described or ()), None)
+        errors.append(FieldError(name, value_fault(fault["message"], kind, example)))
     names = ", ".join(each.field for each in errors[:5])
     return problem(422, f"{names} can't be taken as it is.", errors=errors)
 
 
-def value_fault(message: str, kind: inspect.Type) -> str:
-    """Returns msgspec's message about a value, with the possible values where they are a closed set."""
+def value_fault(message: str, kind: inspect.Type, example: object = None) -> str:
+    """Returns msgspec's message about a value, with the possible values where they are a closed set.
+
+    In place of a regular expression it has an example, also that of the type.
+    """
+    message = message.replace("`", "")
+    if message.startswith(("Expected datetime", "Invalid RFC3339")):
+        return TIME_CURE
+    example = example or _example(kind)
+    if "matching regex" in message and example is not None:
+        return f"Give a value such as {example}."
     cure = ""
     if message.startswith("Invalid enum value"):
         cure = f" Give one of: {', '.join(_values(kind))}."
-    return f"{message.replace('`', '')}.{cure}"
+    return f"{message}.{cure}"
+
+
+def _example(kind: inspect.Type) -> object:
+    schema = kind.extra_json_schema if isinstance(kind, inspect.Metadata) else None
+    return next(iter((schema or {}).get("examples", ())), None)
 
 
 def _values(kind: inspect.Type) -> list[str]:

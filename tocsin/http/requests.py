@@ -30,7 +30,7 @@ from tocsin.engine.store.health import ReadinessCheck
 from tocsin.engine.store.replica import Reads
 from tocsin.engine.text import nearest
 from tocsin.http.auth import ACCESS
-from tocsin.http.errors import AnyRequest, Unreadable, value_fault
+from tocsin.http.errors import TIME_CURE, AnyRequest, Unreadable, value_fault
 from tocsin.settings import Settings
 
 T = TypeVar("T")
@@ -140,13 +140,13 @@ async def check_query(request: AnyRequest) -> None:
 
 
 def _check_time(name: str, value: str) -> None:
-    if value[4:5] != "-":
-        cure = "Give a time such as 2026-11-21T09:30:00Z."
-        raise Invalid(f"{name} is no time", (name, cure))
     try:
-        msgspec.convert(value, Moment)
-    except msgspec.ValidationError as error:
-        raise refused([(name, value_fault(str(error), inspect.type_info(Moment)))]) from None
+        if value[4:5] == "-":  # else it is a number
+            msgspec.convert(value, Moment)
+            return
+    except msgspec.ValidationError:
+        pass
+    raise Invalid(f"{name} is no time", (name, TIME_CURE))
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
@@ -173,7 +173,8 @@ def _invalid(error: msgspec.ValidationError, kind: type[object], value: object) 
     """Returns the unknown and missing fields of the object itself, or else the one that msgspec found."""
     fields = _fields(inspect.type_info(kind))
     wrong = _wrong_names(value, fields) if isinstance(value, dict) and fields else []
-    return refused(wrong or [_found(str(error), kind)])
+    field, message = _found(str(error), kind)
+    return refused(wrong or [(_with_keys(field, kind, value), message)])
 
 
 def _wrong_names(values: Mapping[str, object], fields: Mapping[str, bool]) -> list[tuple[str, str]]:
@@ -204,6 +205,35 @@ def _found(text: str, kind: type[object]) -> tuple[str, str]:
             return field, f"{field} is required."
         return field[:200], _unknown(named[2], _fields(_walk(inspect.type_info(kind), place)))
     return place or "body", value_fault(message, _walk(inspect.type_info(kind), place))
+
+
+def _with_keys(place: str, kind: type[object], value: object) -> str:
+    """Returns a place such as `overrides[...]` with the key, which msgspec leaves out: the first that is refused."""
+    name, *steps = place.split("[...]")
+    if not isinstance(value, dict):
+        return place
+    entries = value.get(name)
+    keys: list[str] = []
+    for _ in steps:
+        if not isinstance(entries, dict):
+            return place
+        for key, inner in entries.items():
+            part: object = inner
+            for each in (key, *reversed(keys)):
+                part = {each: part}
+            if not _fits({**value, name: part}, kind):
+                keys.append(key)
+                entries = inner
+                break
+    return ".".join((name, *(key[:100] for key in keys))) + steps[-1] if steps else place
+
+
+def _fits(value: object, kind: type[object]) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _unknown(name: str, fields: Mapping[str, bool], *, suggest: bool = True) -> str:

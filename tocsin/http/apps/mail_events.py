@@ -48,7 +48,9 @@ from tocsin.http.requests import Services, decoded
 PATH = "/api/mail-events/"
 
 _RAW = ("message/rfc822", "application/octet-stream")
-ReportedAddress = Annotated[str, Meta(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
+ReportedAddress = Annotated[
+    str, Meta(max_length=320, pattern=r"^[^@\s]+@[^@\s]+$", examples=["alice@example.com"])
+]
 
 
 class RecordedMailEvents(Struct, frozen=True):
@@ -68,7 +70,9 @@ class ReportedMailEvent(Struct, frozen=True, forbid_unknown_fields=True):
 
     id: Annotated[str, Meta(min_length=1, max_length=200)]
     kind: Literal["bounce", "complaint"]
-    status: Annotated[str, Meta(pattern=r"^[45]\.[0-9]{1,3}\.[0-9]{1,3}$")] | None = None
+    status: (
+        Annotated[str, Meta(pattern=r"^[45]\.[0-9]{1,3}\.[0-9]{1,3}$", examples=["5.1.1"])] | None
+    ) = None
     occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
     tag: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
     message_id: Annotated[str, Meta(min_length=1, max_length=1000)] | None = None

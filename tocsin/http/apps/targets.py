@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from litestar import Response, delete, post, put
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
 from litestar.params import FromPath, FromQuery, JSONBody, PathParameter, QueryParameter
 from msgspec import Meta, Struct, convert, structs
 from yarl import URL
@@ -35,7 +36,9 @@ from tocsin.http.requests import Services, decoded
 PATH = "/api/webhooks/"
 ONE = PATH + "{name:str}/"
 
-MessageId = Annotated[str, Meta(pattern="^msg_[0-9]{1,18}$", description="The webhook-id.")]
+MessageId = Annotated[
+    str, Meta(pattern="^msg_[0-9]{1,18}$", description="The webhook-id.", examples=["msg_12"])
+]
 EndpointUrl = Annotated[
     str, Meta(min_length=1, max_length=2000, description="A public https address.")
 ]
@@ -227,6 +230,7 @@ TargetName = Annotated[
     PathParameter(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$(?!\n)",
         description="1 to 100 characters of `A-Z a-z 0-9 . _ -`, the first one a letter or a digit.",
+        examples=[Example(value="sales-team")],
     ),
 ]
 ChatKind = Literal["slack", "discord", "teams", "telegram", "apprise"]
@@ -300,7 +304,9 @@ async def list_chat_targets(
     topic: Annotated[
         str | None,
         QueryParameter(
-            pattern=r"^[A-Za-z0-9._:/-]{1,200}$(?!\n)", description="Only those of this topic."
+            pattern=r"^[A-Za-z0-9._:/-]{1,200}$(?!\n)",
+            description="Only those of this topic.",
+            examples=[Example(value="forum.thread:42")],
         ),
     ] = None,
     limit: Limit = 20,

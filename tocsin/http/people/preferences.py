@@ -9,6 +9,7 @@ from typing import Annotated
 
 from litestar import Response, delete, patch, post, put
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
 from litestar.params import FromQuery, JSONBody, QueryParameter
 from msgspec import UNSET, Meta, Struct, UnsetType, convert, structs
 
@@ -73,7 +74,9 @@ DIGEST_PATH = "/api/digest-preferences/"
 TimeOfDay = Annotated[
     str,
     Meta(
-        pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", description="`HH:MM`, from 00:00 to 23:59."
+        pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)",
+        description="`HH:MM`, from 00:00 to 23:59.",
+        examples=["22:30"],
     ),
 ]
 
@@ -209,6 +212,7 @@ async def event_types(
         QueryParameter(
             max_length=35,
             pattern="^[A-Za-z0-9_-]*$(?!\n)",
+            examples=[Example(value="de-AT")],
             description="Labels in this language, where there are words of them; else as the catalogue has them.",
         ),
     ] = "",
