@@ -87,3 +87,31 @@ class Scripted:
         writer.write(reply.encode() + b"\r\n")
         await writer.drain()
         return True
+
+
+# Replies to EHLO: the server takes one command after the other, or pipelined ones.
+ONE_BY_ONE, IN_ONE_FLIGHT = REPLIES["EHLO"], "250-server.test\r\n250-PIPELINING\r\n250 SIZE 1000000"
+
+
+class Flights:
+    """Takes pipelined commands, keeps how many came at once, and replies to all at once; None: hangs up."""
+
+    def __init__(self, *replies: str | None) -> None:
+        self.replies = list(replies)
+        self.flights: list[bytes] = []
+        self.connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        writer.write(b"220 server.test\r\n")
+        while flight := await reader.read(65536):
+            self.flights.append(flight)
+            if flight.startswith(b"EHLO"):
+                writer.write(f"{IN_ONE_FLIGHT}\r\n".encode())
+            elif (reply := self.replies.pop(0)) is not None:
+                writer.write(reply.encode())
+            else:
+                return
+
+
+GO_AHEAD = "250 OK\r\n250 OK\r\n354 go ahead\r\n"

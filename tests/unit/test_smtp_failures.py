@@ -11,7 +11,15 @@ from tests.support.email_actor import NO_MAILBOX, Checks, actor_for, message, se
 from tests.support.loop_clock import LoopClock
 from tests.support.sending import send_by, send_on
 from tests.support.services import until
-from tests.support.smtp_server import REPLIES, Scripted, raw
+from tests.support.smtp_server import (
+    GO_AHEAD,
+    IN_ONE_FLIGHT,
+    ONE_BY_ONE,
+    REPLIES,
+    Flights,
+    Scripted,
+    raw,
+)
 from tocsin.engine.actors.email import EmailActor
 from tocsin.engine.actors.machinery.breaker import Breaker, BreakerState
 from tocsin.engine.model import (
@@ -25,10 +33,6 @@ from tocsin.engine.model import (
 from tocsin.settings.addresses import SmtpServer
 
 # Servers that misbehave.
-
-# Replies to EHLO: the server takes one command after the other, or pipelined ones.
-ONE_BY_ONE, IN_ONE_FLIGHT = REPLIES["EHLO"], "250-server.test\r\n250-PIPELINING\r\n250 SIZE 1000000"
-
 
 both_ways = pytest.mark.parametrize(
     "ehlo", [ONE_BY_ONE, IN_ONE_FLIGHT], ids=["one by one", "in one flight"]
@@ -229,28 +233,6 @@ async def test_a_refused_recipient_is_followed_by_rset() -> None:
         await send_by(actor, message(2))
     assert script.commands[:6] == ["EHLO", "MAIL", "RCPT", "RSET", "MAIL", "RCPT"]
     assert script.connections == 1
-
-
-class Flights:
-    """Takes pipelined commands, keeps how many came at once, and replies to all at once."""
-
-    def __init__(self, *replies: str) -> None:
-        self.replies = list(replies)
-        self.flights: list[bytes] = []
-        self.connections = 0
-
-    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        writer.write(b"220 server.test\r\n")
-        while flight := await reader.read(65536):
-            self.flights.append(flight)
-            if flight.startswith(b"EHLO"):
-                writer.write(f"{IN_ONE_FLIGHT}\r\n".encode())
-            else:
-                writer.write(self.replies.pop(0).encode())
-
-
-GO_AHEAD = "250 OK\r\n250 OK\r\n354 go ahead\r\n"
 
 
 async def test_the_commands_of_a_mail_go_in_one_flight_where_that_is_offered() -> None:

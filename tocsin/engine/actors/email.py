@@ -17,7 +17,7 @@ from tocsin.background import in_thread
 from tocsin.engine.actors import email_mime as mime
 from tocsin.engine.actors.email_mime import Signer, UnsendableError
 from tocsin.engine.actors.email_reply import Step, classify
-from tocsin.engine.actors.email_smtp import SmtpSession, failure_reason
+from tocsin.engine.actors.email_smtp import SmtpSession, WrittenMail, failure_reason
 from tocsin.engine.actors.machinery.base import Actor
 from tocsin.engine.actors.machinery.envelope import Envelope, RetryNow, SendResult
 from tocsin.engine.model import Deferred, Mail, Message, PresendCheck, Rejected
@@ -75,6 +75,7 @@ class EmailActor(Actor[SmtpSession]):
         self._local_hostname = local_hostname
         self._timeout = timeout
         self._recycle_after = recycle_after
+        self._sends_ahead = True  # the next mail's commands with the end of one
 
     def draft(self, message: Message) -> bytes | Rejected:
         """Returns the MIME message without its address."""
@@ -104,9 +105,40 @@ class EmailActor(Actor[SmtpSession]):
 
     async def transmit(self, connection: SmtpSession, envelope: Envelope) -> SendResult | RetryNow:
         """Sends the mail to the address of the check; see `reply.classify` for the replies."""
-        check_result = envelope.check_result
+        written = self._write(connection, envelope)
+        if not isinstance(written, WrittenMail):
+            return written
+        if connection.ahead is not None and not connection.ahead.has_commands_of(written):
+            connection.abandon()
+            return RetryNow(keep_connection=False)
+        result = await connection.transact(written, lambda: self._write_ahead(connection))
+        if connection.lost_ahead and self._sends_ahead:
+            self._sends_ahead = False
+            log.warning("smtp server loses commands that follow a body", host=self._server.host)
+        return result
+
+    def _write_ahead(self, connection: SmtpSession) -> WrittenMail | None:
+        """Returns the next mail of this connection, if its commands may be sent together with the end of this one."""
+        if connection.sent >= self._recycle_after or not self._sends_ahead:
+            return None
+        envelope = self.take_ahead()
+        if envelope is None:
+            return None
+        try:
+            written = self._write(connection, envelope)
+        except Exception:  # noqa: BLE001 - it fails again once it is sent, and not the present mail
+            return None
+        return written if isinstance(written, WrittenMail) else None
+
+    def _write(
+        self, connection: SmtpSession, envelope: Envelope
+    ) -> WrittenMail | SendResult | RetryNow:
+        """Returns the commands and the content of a mail, to the address of its check."""
+        check_result, ahead = envelope.check_result, connection.ahead
         if check_result is None:
             return RetryNow(keep_connection=True)
+        if ahead is not None and ahead.envelope is envelope and ahead.check_result is check_result:
+            return ahead
         try:
             to = mime.to_address(check_result.address)
         except UnsendableError as error:
@@ -124,7 +156,7 @@ class EmailActor(Actor[SmtpSession]):
             (Step.RCPT, f"RCPT TO:<{to.address}>".encode()),
             (Step.DATA, b"DATA"),
         )
-        return await connection.transact(envelope, commands, content)
+        return WrittenMail(envelope, check_result, commands, content)
 
     async def discard(self, connection: SmtpSession) -> None:
         """Closes it with QUIT."""

@@ -270,11 +270,37 @@ class Admission:
             self._breaker.state is BreakerState.OPEN or self.in_flight
         ):
             return None
+        envelope = self._pop()
+        if envelope is not None:
+            self.begin(envelope)
+        return envelope
+
+    def take_ahead(self, senders: int) -> Envelope | None:
+        """Returns the message that a sender sends after its present one.
+
+        None where one of the other senders may be free for it. One of high priority goes to the first that is free.
+        """
+        if self.closed or not self._breaker.closed or self.mailbox.waiting(Priority.HIGH):
+            return None
+        return self._pop() if len(self.mailbox) >= senders else None
+
+    def begin(self, envelope: Envelope) -> None:
+        """Called by a sender that begins with a message."""
+        self._progress_at = self._clock()
+        self.in_flight.add(envelope)
+
+    def give_back(self, envelope: Envelope) -> bool:
+        """Settles a message that was taken ahead, if it may not be sent any more; returns whether it was settled."""
+        if not self.closed and self._breaker.closed:
+            return False
+        outcome = Unsent("shutdown") if self.closed else self._circuit_open()
+        envelope.settle(outcome, elsewhere=not self.closed)
+        return True
+
+    def _pop(self) -> Envelope | None:
         while (envelope := self.mailbox.pop()) is not None:
             self._permits.release(1)
             if not envelope.done:
-                self._progress_at = self._clock()
-                self.in_flight.add(envelope)
                 return envelope
         return None
 

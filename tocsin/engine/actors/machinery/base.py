@@ -111,10 +111,11 @@ class Deadline:
 
 
 class SenderState(Struct, Generic[ConnectionT], eq=False):
-    """One sender: its task, and its connection while it has one."""
+    """One sender: its task, its connection while it has one, and the message that it took ahead."""
 
     task: asyncio.Task[None]
     connection: ConnectionT | None = None
+    following: Envelope | None = None
 
 
 class Actor(ABC, Generic[ConnectionT]):
@@ -157,7 +158,7 @@ class Actor(ABC, Generic[ConnectionT]):
         self._rate = rate
         self.holds = holds or Holds(clock=clock)
         self.holds.follow(name, self._on_hold)
-        self._crashes = 0
+        self._crashes = self._paused = 0  # _paused: senders that wait after a crash
         self._deadline = Deadline(deadline)
         self._idle = idle
         most = check_ahead if rate is None else min(check_ahead, max(1, int(rate.rate * FRESH)))
@@ -177,7 +178,7 @@ class Actor(ABC, Generic[ConnectionT]):
         if advice:
             self._rejections = HeldRejections(name, advice=advice, pause=self._pause, hold=hold)
         self._tasks: list[asyncio.Task[None]] = []
-        self._paused = 0  # senders that wait after a crash
+        self._sender_of: dict[_Task, SenderState[ConnectionT]] = {}
 
     # For the engine.
 
@@ -263,7 +264,7 @@ class Actor(ABC, Generic[ConnectionT]):
     async def _run(self, mark_progress: MarkProgress) -> None:
         task = asyncio.current_task()
         assert task is not None
-        sender = SenderState[ConnectionT](task)
+        sender = self._sender_of[task] = SenderState[ConnectionT](task)
         try:
             while (envelope := await self._next(sender)) is not None:
                 await self._process(envelope, sender)
@@ -272,10 +273,40 @@ class Actor(ABC, Generic[ConnectionT]):
             self._crashes += 1
             raise
         finally:
+            following = sender.following
+            if following is not None and not self.admission.give_back(following):
+                following.settle(Unsent("actor_crashed"))
+            del self._sender_of[task]
             await self._disconnect(sender)
+
+    def take_ahead(self) -> Envelope | None:
+        """Takes the message that this sender sends next, so that its first bytes may follow the last ones of this one.
+
+        None where there is none, or its first byte may not be sent now. The sender begins with what was taken once the
+        present message is settled. Until then a commit is not possible.
+        """
+        task = asyncio.current_task()
+        sender = self._sender_of.get(task) if task is not None else None
+        if sender is None or sender.following is not None or self._rate is not None:
+            return None
+        envelope = sender.following = self.admission.take_ahead(self._senders)
+        if envelope is None or not envelope.fresh:
+            return None
+        try:
+            draft = self.draft(envelope.message)
+        except Exception:  # noqa: BLE001 - it fails again once it is sent, and not the present message
+            return None
+        if isinstance(draft, Rejected):
+            return None
+        envelope.draft = draft
+        return envelope
 
     async def _next(self, sender: SenderState[ConnectionT]) -> Envelope | None:
         """Waits for a message, and closes a connection that is idle for long; None if the actor stops."""
+        following, sender.following = sender.following, None
+        if following is not None and not following.done and not self.admission.give_back(following):
+            self.admission.begin(following)
+            return following
         while not self.admission.closed:
             if envelope := await self._take():
                 return envelope
@@ -312,7 +343,7 @@ class Actor(ABC, Generic[ConnectionT]):
             self.admission.finished(envelope)
 
     async def _send(self, envelope: Envelope, sender: SenderState[ConnectionT]) -> None:
-        draft = self.draft(envelope.message)
+        draft = envelope.draft or self.draft(envelope.message)
         if isinstance(draft, Rejected):
             envelope.settle(draft)
             return

@@ -127,6 +127,10 @@ class Mailbox:
     def __iter__(self) -> Iterator[Envelope]:
         return itertools.chain.from_iterable(self._queues.values())
 
+    def waiting(self, priority: Priority) -> int:
+        """Returns how many messages of this priority wait."""
+        return len(self._queues[priority])
+
     def put(self, envelope: Envelope) -> None:
         """Adds a message behind those of its priority."""
         self._queues[envelope.message.priority].append(envelope)
