@@ -80,7 +80,7 @@ def other(site: HostSite, person: str, id_: int, route: Route) -> None:
     route.continue_()
 
 
-def test_a_button_that_counts_no_more_says_why(site: HostSite, context: BrowserContext) -> None:
+def test_a_button_that_counts_no_more_shows_why(site: HostSite, context: BrowserContext) -> None:
     person = site.person()
     id_ = invite(site, person)
     site.sign_in(context, person)

@@ -244,7 +244,7 @@ def test_an_opened_notification_shows_its_reason(demo: Demo) -> None:
     expect(panel.get_by_role("button", name="Thank Alice")).to_be_visible()
 
 
-def test_others_may_sit_down(demo: Demo) -> None:
+def test_other_people_can_be_chosen(demo: Demo) -> None:
     demo.page.get_by_label("Who sits left").select_option("carol")
     expect(
         demo.panel("left").get_by_text("What Carol does here, Bob is notified of.")

@@ -63,7 +63,7 @@ async def test_a_leader_that_hangs_is_replaced_and_its_session_ended(dsn: str, d
         await until(lambda: db.execute(gone, (first.pid,)).fetchone() == (True,))
 
 
-async def test_a_leader_that_was_replaced_learns_it_from_its_beat(dsn: str, db: Db) -> None:
+async def test_a_leader_that_was_replaced_learns_it_from_its_heartbeat(dsn: str, db: Db) -> None:
     async with listener(dsn) as first:
         assert await first.try_lead(SILENT)
         db.execute("update tocsin.leader set backend_pid = pg_backend_pid(), backend_start = now()")

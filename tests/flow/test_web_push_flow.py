@@ -101,7 +101,7 @@ async def test_a_push_is_read_by_the_browser_and_its_link_marks_it_read(
         assert why["deliveries"][0]["address"] == f"***{received.endpoint[-6:]}"
 
 
-async def test_an_ended_subscription_is_disabled_and_the_person_is_told_why(
+async def test_an_ended_subscription_is_disabled_and_the_person_sees_why(
     db: Db, browsers: Browsers
 ) -> None:
     async with browsers.house.person("alice") as alice:

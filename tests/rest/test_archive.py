@@ -239,7 +239,7 @@ async def test_nothing_to_archive_is_no_change(
     assert db.execute("select count(*) from tocsin.inbox_change").fetchone() == (0,)
 
 
-def test_streams_are_told_which_came_back() -> None:
+def test_streams_receive_which_came_back() -> None:
     before = Position("5:5:")
     changes = [InboxChange(1, "unarchived", [7, 8]), InboxChange(1, "archived", None)]
     back, many = events_since(before, "6:6:", [], changes)

@@ -291,7 +291,7 @@ def long_texts(doc: Json) -> Iterator[tuple[str, str, Json, str, int]]:
                     yield method, path, call, name, longest
 
 
-async def test_a_text_longer_than_its_description_says_is_refused_and_one_as_long_is_not(
+async def test_a_text_longer_than_its_description_allows_is_refused_and_one_as_long_is_not(
     visitor: Visitor, doc: Json, credentials: dict[str, dict[str, str]], people: None
 ) -> None:
     tried = list(long_texts(doc))

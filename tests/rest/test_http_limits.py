@@ -135,7 +135,7 @@ def test_the_first_unknown_fields_are_named_and_fewer_compared() -> None:
     assert calls.count < MOST_CALLS
 
 
-def test_a_name_is_compared_with_the_likeliest_ones() -> None:
+def test_a_name_is_compared_with_the_most_likely_ones() -> None:
     known = [f"category{number}.type" for number in range(2_000)]
     with counted() as calls:
         assert nearest("category77.typ", known) == ["category77.type"]

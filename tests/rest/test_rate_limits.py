@@ -132,7 +132,7 @@ def test_without_trusted_proxies_a_private_peer_may_be_one() -> None:
         assert (client_address(scope, ()) is not None) is counted
 
 
-async def test_a_forged_header_wins_no_more_requests(app: Litestar) -> None:
+async def test_a_forged_header_allows_no_more_requests(app: Litestar) -> None:
     async with client(app) as anyone:
         found = [
             (await anyone.get(LIST, headers={"X-Forwarded-For": f"198.51.100.{n}"})).status_code

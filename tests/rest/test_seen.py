@@ -196,7 +196,7 @@ async def test_nobody_gets_a_mark_who_is_not_known(
     assert found == []
 
 
-async def test_each_device_hears_of_the_mark(
+async def test_each_device_receives_the_mark(
     alice: httpx.AsyncClient, hub: BadgeHub, leader: None, db: Db
 ) -> None:
     async with hub.open_stream("alice", None) as laptop, hub.open_stream("alice", None) as phone:

@@ -141,7 +141,7 @@ LONG = ApnsReply(
 )
 
 
-async def test_without_the_correction_a_connection_stands_still_after_many_bodies(
+async def test_without_the_correction_a_connection_sends_no_more_after_many_bodies(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     async with uncorrected(server, authority, key) as connection:
@@ -179,7 +179,7 @@ async def test_long_bodies_are_acknowledged_too(
 # 3. Cancellation.
 
 
-async def test_without_the_correction_a_cancelled_send_takes_the_others_with_it(
+async def test_without_the_correction_a_cancelled_send_ends_the_others_too(
     server: ApnsServer, authority: Authority, key: Key
 ) -> None:
     async with uncorrected(server, authority, key) as connection:
@@ -259,7 +259,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("act", [*ODD[:2], ODD[3], ApnsReply(400, "BadTopic", pieces=3)])
-async def test_without_the_correction_an_odd_body_kills_the_connection(
+async def test_without_the_correction_an_odd_body_ends_the_connection(
     server: ApnsServer, authority: Authority, key: Key, act: Act
 ) -> None:
     async with uncorrected(server, authority, key) as connection:

@@ -46,7 +46,7 @@ async def send(mailbox: MailCatcher, content: EmailMessage | bytes, *recipients:
             await client.send_message(content, sender=sender, recipients=to)
 
 
-async def test_a_mail_is_kept_before_the_sender_hears_of_it(mailbox: MailCatcher) -> None:
+async def test_a_mail_is_kept_before_the_sender_gets_a_reply(mailbox: MailCatcher) -> None:
     await send(mailbox, mail(), "alice@example.com", "bob@example.com")
 
     [kept] = read_mails(mailbox.folder)

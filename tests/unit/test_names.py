@@ -11,6 +11,7 @@ from pathlib import Path
 TOCSIN = Path(__file__).parent.parent.parent / "tocsin"
 TYPE = re.compile(r"[A-Z][a-z]\w*")  # as a class is named, and not a constant
 LONGEST_FUNCTION, LONGEST_TEST_FILE = 50, 500  # lines
+MOST_ENTRIES, MOST_ROOMS = 14, 12
 PARALLEL_FILES = {"apns.py", "fcm.py", "web_push.py", "notification.py"}
 """Two modules of one thing: an actor and its far end; the routes of a noun and its queries."""
 
@@ -37,6 +38,16 @@ def test_no_public_type_is_defined_twice() -> None:
 def test_no_file_name_is_there_twice_but_for_parallels() -> None:
     found = Counter(path.name for path in TOCSIN.rglob("*.py") if path.name != "__init__.py")
     assert {name for name, count in found.items() if count > 1} == PARALLEL_FILES
+
+
+def test_the_package_and_the_engine_have_few_entries() -> None:
+    top, engine = entries(TOCSIN) - {"py.typed"}, entries(TOCSIN / "engine")
+    assert len(top) <= MOST_ENTRIES, top
+    assert len(engine) <= MOST_ROOMS, engine
+
+
+def entries(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if not path.name.startswith("__")}
 
 
 def test_no_function_has_more_than_fifty_lines() -> None:

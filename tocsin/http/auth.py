@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from litestar import Router
+from litestar import Request, Router
 from litestar.connection import ASGIConnection
+from litestar.datastructures import State
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ControllerRouterHandler, Guard, Scope
 from msgspec import Struct
@@ -65,6 +66,10 @@ class App(Struct, frozen=True):
         if not covers(self.event_types, event_type):
             allowed = ", ".join(self.event_types or ())
             raise Forbidden(f"The key is for event types like {allowed} only.")
+
+
+PersonRequest = Request[Any, Person, State]
+AppRequest = Request[Any, App, State]
 
 
 async def people_only(connection: HttpConnection, _handler: BaseRouteHandler) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from litestar import Request, Response, post
-from litestar.datastructures import State
+from litestar import Response, post
 from litestar.di import NamedDependency
 from litestar.params import FromQuery, HeaderParameter, JSONBody, QueryParameter
 from msgspec import Meta, Struct, convert, structs
@@ -30,7 +29,7 @@ from tocsin.engine.store.event import (
 )
 from tocsin.engine.store.pagination import Page
 from tocsin.http import fields
-from tocsin.http.auth import SCOPE, App, apps_router
+from tocsin.http.auth import SCOPE, App, AppRequest, apps_router
 from tocsin.http.errors import Forbidden
 from tocsin.http.offload import Offload
 from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
@@ -124,7 +123,6 @@ _LARGE_BODY = 16_000  # bytes; more is for the subprocess
 _MANY_CONTAINERS = 500  # objects and lists of a body; more is too
 _MANY = 100  # recipients of a dry run
 _KEY = "Idempotency-Key"
-AppRequest = Request[Any, App, State]
 
 
 @post(

@@ -26,8 +26,7 @@ from tocsin.engine.store.target import (
     WebhookType,
     WebhookWithSecret,
 )
-from tocsin.http.apps.events import AppRequest
-from tocsin.http.auth import App, apps_router
+from tocsin.http.auth import App, AppRequest, apps_router
 from tocsin.http.errors import Forbidden
 from tocsin.http.fields import CursorText, Id, Limit, Topic, page_links, read_cursor, without_nulls
 from tocsin.http.openapi import OtherResponse, get, noted

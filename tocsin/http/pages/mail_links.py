@@ -22,14 +22,12 @@ from tocsin.engine.mail.links import Choose
 from tocsin.engine.model import Conflict, Invalid, NotFound
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.notification import Action, Notification, get_notification
-from tocsin.http.auth import Authenticator, people_router, router
+from tocsin.http.auth import Authenticator, PersonRequest, people_router, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import OtherResponse, body_read_by_handler, get, noted
 from tocsin.http.pages.html import PAGE_HEADERS, Reader, _, html, reader
 from tocsin.http.pages.opt_outs import OptOut, opt_out
-from tocsin.http.people import inbox
-from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services
 
 Declare = Callable[[Callable[..., Any]], HTTPRouteHandler]
@@ -83,7 +81,7 @@ _REDIRECT: dict[int, ResponseSpec] = {
 
 
 @get(
-    inbox.PATH + "{notification_id:int}/open/",
+    "/api/notifications/{notification_id:int}/open/",
     status_code=303,
     responses=_REDIRECT | {204: OtherResponse("It leads nowhere.")},
 )

@@ -14,10 +14,9 @@ from tocsin.engine.model import Invalid, NotFound
 from tocsin.engine.store import recipient as store
 from tocsin.engine.store.database import Queries
 from tocsin.engine.store.recipient import Device, Registered
-from tocsin.http.auth import people_router
+from tocsin.http.auth import PersonRequest, people_router
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import OtherResponse, get, noted
-from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services
 
 PATH = "/api/push-tokens/"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Request, Response, delete, patch, post
-from litestar.datastructures import State
+from litestar import Response, delete, patch, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody, QueryParameter
 from msgspec import Meta, Struct
@@ -20,7 +19,7 @@ from tocsin.engine.store.database import Queries
 from tocsin.engine.store.event import check_filter
 from tocsin.engine.store.group import Group, GroupedInbox, InboxPreferences
 from tocsin.engine.store.notification import Filter, Notification
-from tocsin.http.auth import Person, people_router
+from tocsin.http.auth import PersonRequest, people_router
 from tocsin.http.fields import (
     UNDO,
     UNDO_HEADER,
@@ -42,7 +41,6 @@ from tocsin.http.requests import Services
 PATH = "/api/notifications/"
 
 AsOf = Annotated[str, Meta(max_length=20_000)]
-PersonRequest = Request[Any, Person, State]
 ReadFilter = Annotated[
     bool | None, QueryParameter(description="Only read ones (true) or unread ones (false).")
 ]

@@ -13,10 +13,10 @@ from tocsin.engine.store import archive as archive_store
 from tocsin.engine.store import notification as store
 from tocsin.engine.store.database import Queries
 from tocsin.engine.store.notification import Notification
-from tocsin.http.auth import people_router
+from tocsin.http.auth import PersonRequest, people_router
 from tocsin.http.fields import RowId
 from tocsin.http.openapi import get, noted
-from tocsin.http.people.inbox import PATH, PersonRequest
+from tocsin.http.people.inbox import PATH
 from tocsin.http.positions import read_from
 from tocsin.http.requests import Services
 

@@ -18,12 +18,11 @@ from tocsin.engine.store.digest import ALL, DigestChange, DigestPreferences, Fre
 from tocsin.engine.store.event import list_event_types
 from tocsin.engine.store.preference import Latest, Preferences, QuietHours, Subscription
 from tocsin.http import fields
-from tocsin.http.auth import anyone_known, people_router, router
+from tocsin.http.auth import PersonRequest, anyone_known, people_router, router
 from tocsin.http.errors import AnyRequest
 from tocsin.http.fields import Described
 from tocsin.http.openapi import OtherResponse, get, noted
 from tocsin.http.pages.html import reader
-from tocsin.http.people.inbox import PersonRequest
 from tocsin.http.requests import Services, rest
 
 PATH = "/api/notification-preferences/"

@@ -24,10 +24,18 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent
 from tocsin.engine.model import Conflict, NotFound, Unavailable
 from tocsin.engine.store import credential
-from tocsin.http.auth import RATE, HttpConnection, Person, people_only, people_router, router
+from tocsin.http.auth import (
+    RATE,
+    HttpConnection,
+    Person,
+    PersonRequest,
+    people_only,
+    people_router,
+    router,
+)
 from tocsin.http.errors import Unauthorized
 from tocsin.http.openapi import get, noted
-from tocsin.http.people.inbox import PATH, PersonRequest
+from tocsin.http.people.inbox import PATH
 from tocsin.http.requests import Services
 
 _WRITER = "tocsin_stream"  # where the handler leaves it, in the connection's state
