@@ -208,6 +208,34 @@ async def test_postgres_restarted_in_the_middle_loses_nothing(
         embedded_postgres.stop(own)
 
 
+async def test_each_task_may_be_deferred_by_hand(
+    db: Db, dsn: str, mailbox: MailCatcher, tmp_path: Path
+) -> None:
+    """By its name alone, without the time that Procrastinate gives to what is periodic."""
+    deferred = (
+        ("upkeep", "generate_digest_emails", "{}"),
+        ("upkeep", "cleanup_old_notifications", "{}"),
+        ("upkeep", "rescue_stalled_jobs", "{}"),
+        ("upkeep", "apply_mail_events", "{}"),
+        ("email", "send_notification_emails", '{"delivery_ids": []}'),
+        ("push", "send_notification_pushes", '{"delivery_ids": []}'),
+    )
+    jobs = [
+        db.execute(
+            "select unnest(tocsin_queue.procrastinate_defer_jobs_v1(array[row(%s, %s, 0, null, null, %s, null)"
+            "::tocsin_queue.procrastinate_job_to_defer_v1]))",
+            job,
+        ).fetchone()
+        for job in deferred
+    ]
+    by_hand = [job[0] for job in jobs if job]
+    # a job that succeeded is deleted
+    left = "select task_name, status::text from tocsin_queue.procrastinate_jobs where id = any(%s) and status <> %s"
+    async with worker(dsn, mailbox.url, tmp_path):
+        await until(lambda: not db.execute(left, (by_hand, "failed")).fetchall())
+        assert db.execute(left, (by_hand, "todo")).fetchall() == []
+
+
 async def test_procrastinate_cli_runs_the_same_worker(
     db: Db, dsn: str, mail_folder: Path, mailbox: MailCatcher, tmp_path: Path
 ) -> None:

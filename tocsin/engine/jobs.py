@@ -175,9 +175,14 @@ for _channel, _name in (
     _add_delivery_task(_channel, _name)
 
 
+def _time_of(timestamp: int | None) -> datetime:
+    """Returns the time that a periodic task is for; None: it was deferred by hand, and is for now."""
+    return datetime.now(UTC) if timestamp is None else datetime.fromtimestamp(timestamp, UTC)
+
+
 @app.periodic(cron="* * * * * */30")
 @app.task(name="rescue_stalled_jobs", queue=UPKEEP)
-async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument
+async def rescue_stalled_jobs(timestamp: int | None = None) -> None:  # noqa: ARG001 - Procrastinate's own argument
     """Retries the jobs of dead workers, a bounded number of times."""
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED):
         try:
@@ -194,9 +199,9 @@ async def rescue_stalled_jobs(timestamp: int) -> None:  # noqa: ARG001 - Procras
 
 @app.periodic(cron="* * * * *")
 @app.task(name="generate_digest_emails", queue=UPKEEP)
-async def generate_digest_emails(timestamp: int) -> None:
+async def generate_digest_emails(timestamp: int | None = None) -> None:
     """Creates the digests that are due; once an hour also for people who have no next one."""
-    now = datetime.fromtimestamp(timestamp, UTC)
+    now = _time_of(timestamp)
     database = app.running_engine.database
     made = await make_digests(database, now, leftovers=now.minute == 0)
     if made.people:
@@ -205,7 +210,7 @@ async def generate_digest_emails(timestamp: int) -> None:
 
 @app.periodic(cron="* * * * * */10")
 @app.task(name="apply_mail_events", queue=UPKEEP)
-async def apply_mail_events(timestamp: int) -> None:  # noqa: ARG001 - Procrastinate's own argument
+async def apply_mail_events(timestamp: int | None = None) -> None:  # noqa: ARG001 - Procrastinate's own argument
     """Decides the effect of reports on mails that were held, or whose delivery was not found yet."""
     effects = await decide_mail_events(app.running_engine.database)
     if effects.get("mass_rejection"):
@@ -217,10 +222,10 @@ async def apply_mail_events(timestamp: int) -> None:  # noqa: ARG001 - Procrasti
 
 @app.periodic(cron="17 3 * * *")
 @app.task(name="cleanup_old_notifications", queue=UPKEEP)
-async def cleanup_old_notifications(timestamp: int) -> None:
+async def cleanup_old_notifications(timestamp: int | None = None) -> None:
     """Deletes what is past its retention, and jobs that failed that long ago."""
     engine = app.running_engine
-    now = datetime.fromtimestamp(timestamp, UTC)
+    now = _time_of(timestamp)
     started = time.monotonic()
     removed = await clean_up(engine.database, now=now, retention=engine.retention)
     hours = 24 * engine.retention.days

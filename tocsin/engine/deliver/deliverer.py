@@ -125,6 +125,8 @@ class Deliverer:
 
         Returns once each is settled or given back, or the provider takes too long.
         """
+        if not delivery_ids:
+            return
         by_provider = await self._by_provider(channel, delivery_ids)
         batches = [
             self._deliver_batch(
