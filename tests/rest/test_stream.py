@@ -21,8 +21,9 @@ from tests.support.http_fixtures import *  # noqa: F403 - fixtures
 from tests.support.http_fixtures import METRICS_TOKEN, Db, NewNotification, bearer, token
 from tests.support.services import LONGEST, free_port, until
 from tocsin.engine.model import Unavailable
-from tocsin.engine.store.badge import ListenConnection
+from tocsin.engine.store.badge import PREPARATION
 from tocsin.engine.store.database import Database
+from tocsin.engine.store.libpq import ListenConnection
 from tocsin.engine.store.recipient import erase_recipient
 from tocsin.http.app import serve
 from tocsin.http.protocol import Limits
@@ -233,7 +234,9 @@ class Replaced(ListenConnection):
 async def test_a_lost_connection_leaves_the_number_of_its_socket_to_the_next(
     db: Db, dsn: str
 ) -> None:
-    connection = await Replaced.open(dsn, on_notice=lambda *_: None, on_free=lambda: None)
+    connection = await Replaced.open(
+        dsn, PREPARATION, on_notice=lambda *_: None, on_free=lambda: None
+    )
     assert isinstance(connection, Replaced)
     holding = asyncio.create_task(connection.hold())
     await asyncio.sleep(0)

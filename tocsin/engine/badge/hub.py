@@ -19,7 +19,7 @@ from tocsin.background import cancel_tasks
 from tocsin.engine.badge.open_stream import OpenStream, StreamEvent, events_since
 from tocsin.engine.model import Badge, Unavailable
 from tocsin.engine.store.badge import (
-    ListenConnection,
+    PREPARATION,
     StreamReader,
     StreamUpdates,
     badges,
@@ -27,6 +27,7 @@ from tocsin.engine.store.badge import (
 )
 from tocsin.engine.store.database import Database
 from tocsin.engine.store.dispatch import EVERYONE
+from tocsin.engine.store.libpq import ListenConnection
 from tocsin.engine.store.pagination import read_position
 
 # Seconds after which an unused session goes back to the pool; to take one out costs more than a read.
@@ -228,7 +229,10 @@ class BadgeHub:
         while True:
             try:
                 connection = await ListenConnection.open(
-                    self._database.dsn, on_notice=self._on_notice, on_free=self._update
+                    self._database.dsn,
+                    PREPARATION,
+                    on_notice=self._on_notice,
+                    on_free=self._update,
                 )
                 self._connection = connection
                 self._mark(set(self._streams))

@@ -11,7 +11,7 @@ import psycopg
 from msgspec import Struct
 
 from tocsin.engine.store.database import Session, connect_directly, expected_failures
-from tocsin.engine.store.raw_query import query_prepared
+from tocsin.engine.store.libpq import query_prepared
 from tocsin.sql import load
 
 _SQL = load("dispatch")
