@@ -155,7 +155,7 @@ class Bench:
         mails: list[float] = []
         over = asyncio.Event()
         tasks = [asyncio.create_task(self._call(calls, over)) for _ in range(CALLERS)]
-        tasks.append(asyncio.create_task(self._tell_urgently(mails, over)))
+        tasks.append(asyncio.create_task(self._notify_urgently(mails, over)))
         if after is not None:
             await asyncio.wait({after})
         await asyncio.sleep(seconds)
@@ -218,7 +218,7 @@ class Bench:
                 page = (person, random.choice(content["results"])["id"])
         caller.close()
 
-    async def _tell_urgently(self, times: list[float], over: asyncio.Event) -> None:
+    async def _notify_urgently(self, times: list[float], over: asyncio.Event) -> None:
         statement = (
             "select tocsin.notify('compliance.overdue', array[%s], %s, 'Bob: today, please.')"
         )

@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 
 import psycopg
 from bench import cpu_limit, stage, wrk
-from bench.freshness import Freshness, answers_rightly
+from bench.freshness import Freshness, check_counts
 from bench.gunicorn import gunicorn, versions
 from bench.peer import peer
 from bench.record import Goal, Record, keep
@@ -86,7 +86,7 @@ def main() -> None:
         with ExitStack() as single:
             contenders = started(single, dsn, write_tokens(folder, people))
             for name in (OURS, CACHED, COUNTING):
-                answers_rightly(contenders[name].urls[0], dsn, people)
+                check_counts(contenders[name].urls[0], dsn, people)
             measured = in_turns(measure.all_of(contenders), options.rounds)
             fresh = Freshness(dsn, contenders[OURS].urls[0])
             with fresh:

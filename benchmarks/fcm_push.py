@@ -73,7 +73,7 @@ async def serve() -> None:
 
 
 async def tocsin(far: dict[str, Any], pushes: int) -> float:
-    """Returns the actor as a worker has it: by rooms, with its presend check."""
+    """Returns the actor as a worker has it, with its presend check."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:
         return {

@@ -11,7 +11,7 @@ import psycopg
 from bench.service import bearer
 
 
-def answers_rightly(url: str, dsn: str, people: Sequence[str]) -> None:
+def check_counts(url: str, dsn: str, people: Sequence[str]) -> None:
     """Ends the benchmark if a contender has another count."""
     with psycopg.connect(dsn) as connection, httpx.Client() as client:
         for person in people[:50]:

@@ -82,11 +82,11 @@ async def feed(dsn: str, port: int) -> None:
     """Posts each notification to its channel, without waiting for the response to the previous one."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
 
-    async def drop_answers() -> None:
+    async def drop_responses() -> None:
         while await reader.read(65_536):
             pass
 
-    dropping = asyncio.create_task(drop_answers())
+    dropping = asyncio.create_task(drop_responses())
     async with await psycopg.AsyncConnection.connect(dsn, autocommit=True) as connection:
         await connection.execute(f"listen {CHANNEL}")
         async for notice in connection.notifies():

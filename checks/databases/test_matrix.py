@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from servers import NEWEST, Server, server
 
-from tests.support.database_flow import HOSTILE, migrate_anew, run_flow, set_on_database
+from tests.support.database_flow import HOSTILE, reinstall, run_flow, set_on_database
 from tests.support.run_folder import run_folder
 
 VERSIONS = (15, 16, 17, NEWEST)
@@ -73,7 +73,7 @@ async def test_it_works_on_each_version_with_all_set_otherwise_and_published(
         with psycopg.connect(each_version.dsn("app"), autocommit=True) as admin:
             admin.execute("create publication everything for all tables")
         set_on_database(dsn, HOSTILE)
-        migrate_anew(dsn)
+        reinstall(dsn)
         await run_flow(dsn, tmp_path, APP)
 
 
@@ -83,7 +83,7 @@ async def test_it_works_with_each_setting(
 ) -> None:
     with newest.database("app") as dsn:
         set_on_database(dsn, {name: value})
-        migrate_anew(dsn)
+        reinstall(dsn)
         own = [f"{name} = 0"] if name == "transaction_timeout" else []
         await run_flow(dsn, tmp_path, [*APP, *own])
 
@@ -93,5 +93,5 @@ async def test_it_works_with_each_kind_of_collation(
     with_icu: Server, tmp_path: Path, options: str
 ) -> None:
     with with_icu.database("app", options) as dsn:
-        migrate_anew(dsn)
+        reinstall(dsn)
         await run_flow(dsn, tmp_path)

@@ -61,7 +61,7 @@ STORY: list[dict[str, Any]] = [
 ]
 
 
-def tell_story(site: HostSite) -> str:
+def notify_story(site: HostSite) -> str:
     """Returns a person with a few days of notifications."""
     person = site.person()
     with psycopg.connect(site.dsn, autocommit=True) as connection:
@@ -99,7 +99,7 @@ def test_it_looks_well_and_axe_finds_nothing(
         device_scale_factor=2,
         reduced_motion="reduce",
     )
-    site.sign_in(context, tell_story(site))
+    site.sign_in(context, notify_story(site))
     direction = "rtl" if lang == "ar" else "ltr"
     bell = open_bell(site, context, lang=lang, direction=direction, attributes='settings="/s"')
     expect(bell.badge).to_be_visible()
@@ -116,7 +116,7 @@ def test_it_fits_the_narrowest_window_and_forced_colours(site: HostSite, browser
     context = browser.new_context(
         viewport={"width": 320, "height": 568}, forced_colors="active", reduced_motion="reduce"
     )
-    site.sign_in(context, tell_story(site))
+    site.sign_in(context, notify_story(site))
     bell = open_bell(site, context, attributes='settings="/s"')
     bell.open()
     expect(bell.items).to_have_count(len(STORY))

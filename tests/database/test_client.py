@@ -146,7 +146,7 @@ async def test_an_address_is_notified_and_claimed_on_an_async_connection(dsn: st
         assert await tocsin.unread_count(other, "carol") == 1
 
 
-def test_refusals_are_typed_and_say_the_cure(conn: psycopg.Connection[dict[str, object]]) -> None:
+def test_refusals_are_typed_and_name_the_cure(conn: psycopg.Connection[dict[str, object]]) -> None:
     with conn, pytest.raises(tocsin.UnknownEventType) as unknown, conn.transaction():
         notify(conn, recipient="alice", event_type="forum.new_repyl", title="x")
     assert "forum.new_reply" in unknown.value.hint

@@ -80,7 +80,7 @@ async def test_another_session_with_the_leaders_process_id_is_not_the_leader(
         assert await second.try_lead(SILENT)
 
 
-async def test_a_stranger_with_all_advisory_locks_stops_neither_badges_nor_migrations(
+async def test_a_role_with_all_advisory_locks_stops_neither_badges_nor_migrations(
     dsn: str, db: Db, database: Database, other_role: Db
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice')")

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from tests.support.database_flow import HOSTILE, migrate_anew, run_flow, set_on_database
+from tests.support.database_flow import HOSTILE, reinstall, run_flow, set_on_database
 from tests.support.shared_database import drop_database
 from tocsin.client import notify
 from tocsin.engine.store.health import NotReady, check_start
@@ -34,7 +34,7 @@ async def test_all_works_on_a_database_that_set_everything_otherwise(
     dsn: str, tmp_path: Path
 ) -> None:
     set_on_database(dsn, HOSTILE)
-    migrate_anew(dsn)
+    reinstall(dsn)
     await run_flow(dsn, tmp_path, APP)
 
 

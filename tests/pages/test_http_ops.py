@@ -253,7 +253,7 @@ async def test_the_day_has_ten_minutes_a_step(operator: httpx.AsyncClient) -> No
     ]
 
 
-async def test_processes_say_how_they_are(
+async def test_processes_report_their_state(
     operator: httpx.AsyncClient, database: Database, db: Db
 ) -> None:
     actor = ActorReport(

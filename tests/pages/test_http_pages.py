@@ -227,7 +227,7 @@ async def test_a_content_type_has_its_charset_once(anyone: httpx.AsyncClient) ->
 
 
 @pytest.mark.own_app
-async def test_metrics_say_what_waits(anyone: httpx.AsyncClient, people: None, db: Db) -> None:
+async def test_metrics_count_what_waits(anyone: httpx.AsyncClient, people: None, db: Db) -> None:
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'x')")
     db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'y')")
     db.execute(

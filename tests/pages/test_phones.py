@@ -110,7 +110,7 @@ def test_a_push_that_shows_nothing_is_marked(
         assert (behind.kind, behind.badge) == (kind, badge)
 
 
-def test_what_a_stranger_sent_breaks_nothing() -> None:
+def test_what_anybody_sent_breaks_nothing() -> None:
     odd = from_apns(received({"aps": {"alert": {"title": 1}, "badge": "x", "sound": {}}}), NOW)
     assert (odd.title, odd.badge, odd.sound) == ("", None, None)
     assert from_fcm(arrived({"notification": 1, "android": [], "data": None})).data == {}

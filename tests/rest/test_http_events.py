@@ -155,7 +155,7 @@ async def test_an_idempotency_key_creates_one_event_and_the_replay_is_marked(
     assert long.status_code == 422
 
 
-async def test_concurrent_calls_with_one_key_tell_once(
+async def test_concurrent_calls_with_one_key_notify_once(
     machine: httpx.AsyncClient, people: None, db: Db
 ) -> None:
     key = {"Idempotency-Key": "same"}

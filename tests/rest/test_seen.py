@@ -305,7 +305,7 @@ async def compare_with_the_rows(dsn: str, stop: asyncio.Event) -> int:
     return checks
 
 
-async def test_unseen_is_what_the_rows_say_in_every_snapshot(
+async def test_unseen_is_what_the_rows_show_in_every_snapshot(
     leader: None, db: Db, dsn: str
 ) -> None:
     stop = asyncio.Event()

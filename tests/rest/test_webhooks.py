@@ -32,7 +32,7 @@ def rows(db: Db, statement: str) -> list[Any]:
     return db.execute(statement.encode()).fetchall()
 
 
-async def test_the_secret_is_in_the_first_answer_only(machine: httpx.AsyncClient) -> None:
+async def test_the_secret_is_in_the_first_response_only(machine: httpx.AsyncClient) -> None:
     first = await machine.put(HOOK, json=SETTINGS)
     assert first.status_code == 201
     secret = first.json()["secret"]

@@ -69,7 +69,7 @@ def set_on_database(dsn: str, settings: dict[str, str]) -> None:
             owner.execute(statement)
 
 
-def migrate_anew(dsn: str) -> None:
+def reinstall(dsn: str) -> None:
     """Removes Tocsin from the database and migrates it again."""
     with psycopg.connect(dsn, autocommit=True) as owner:
         owner.execute("set default_transaction_read_only = off")

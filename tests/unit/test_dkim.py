@@ -114,7 +114,7 @@ def test_a_changed_body_is_noticed(mail: bytes) -> None:
     assert not verifies(mail + b"P.S.\r\n")
 
 
-def folded_anew(mail: bytes) -> bytes:
+def folded_again(mail: bytes) -> bytes:
     head, gap, body = mail.partition(b"\r\n\r\n")
     head = re.sub(rb"\r\n[ \t]+", b" ", head)
     return head.replace(b"; ", b";\r\n\t") + gap + body
@@ -127,7 +127,7 @@ def folded_anew(mail: bytes) -> bytes:
         lambda mail: b"Return-Path: <bounce@example.com>\r\nX-Spam-Status: No\r\n" + mail,
         lambda mail: mail + b"\r\n\r\n",
         lambda mail: mail.replace(b"\r\nSubject: ", b"\r\nSUBJECT:   "),
-        folded_anew,
+        folded_again,
     ],
 )
 def test_what_relays_do_breaks_nothing(mail: bytes, relay: Callable[[bytes], bytes]) -> None:

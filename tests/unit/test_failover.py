@@ -129,7 +129,7 @@ async def test_a_server_that_hangs_before_the_final_dot_is_followed_by_the_next(
     ],
     ids=str,
 )
-async def test_what_it_may_have_or_said_about_the_mail_is_final(
+async def test_what_it_may_have_or_replied_about_the_mail_is_final(
     odd: dict[str, str | None], outcome: Outcome, ehlo: str
 ) -> None:
     second = Scripted()

@@ -66,7 +66,7 @@ def test_links_hold_for_a_year() -> None:
         LINKS.read_unsubscribe(TOKEN, NOW + timedelta(days=365))
 
 
-def test_a_link_of_a_mail_that_was_sent_before_there_was_more_to_say_still_holds() -> None:
+def test_a_link_of_a_mail_that_was_sent_before_a_field_was_added_is_still_valid() -> None:
     old = "AQEAbMhdQJKlYWxpY2WvZm9ydW0ubmV3X3JlcGx53h6r0dr5NAk2Bcic-Po9Ng"
     assert LINKS.read_unsubscribe(old, NOW) == Unsubscribe("alice", "forum.new_reply")
 

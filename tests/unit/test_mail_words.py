@@ -38,7 +38,7 @@ def test_a_catalogue_is_complete_and_not_fuzzy(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_catalogue_holds_what_the_templates_say(path: Path) -> None:
+def test_a_catalogue_has_the_words_of_the_templates(path: Path) -> None:
     assert path.read_text("utf-8") == written(updated(path)), "make words"
 
 

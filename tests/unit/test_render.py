@@ -204,7 +204,7 @@ def test_an_invitation_leads_straight_to_where_it_leads() -> None:
 # Headers.
 
 
-def test_headers_tell_what_it_is() -> None:
+def test_headers_state_what_it_is() -> None:
     mail = render()
     found = headers(mail)
     assert found["Auto-Submitted"] == "auto-generated"

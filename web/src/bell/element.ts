@@ -43,7 +43,7 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
   #rendering = false;
   #listing: unknown; // what was shown last
   #signedOut = false;
-  #toldCounts = '';
+  #sentCounts = '';
   #arrived: Notification[] = [];
   readonly #button = new BellButton();
   readonly #live = h('div', { class: 'sr', role: 'status' });
@@ -229,8 +229,8 @@ export class TocsinBell extends ElementBase implements Omit<Public, keyof HTMLEl
       this.#rendering = false;
       const { count, unseen } = this;
       const state = `${count} ${unseen}`;
-      if (count !== null && state !== this.#toldCounts) this.#dispatch('tocsin:count', { count, unseen });
-      this.#toldCounts = state;
+      if (count !== null && state !== this.#sentCounts) this.#dispatch('tocsin:count', { count, unseen });
+      this.#sentCounts = state;
       const shown = this.badge === 'unseen' ? unseen : count;
       this.#button.render(count, shown, this.open, this.#language);
       this.#title.show(this.hasAttribute('title-count') ? short(shown) : '');

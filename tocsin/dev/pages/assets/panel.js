@@ -31,7 +31,7 @@ export class Panel {
     return response.ok ? (await response.json()).token : null;
   }
 
-  /** Somebody else sits down here. */
+  /** Shows the window of another person. */
   seat(person) {
     const people = { [this.side]: person, [this.side === "left" ? "right" : "left"]: this.other };
     location.search = new URLSearchParams(people);
