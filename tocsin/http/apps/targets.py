@@ -52,7 +52,7 @@ class WebhookSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WebhookListing(Struct, frozen=True):
-    """All of them by name."""
+    """All webhooks, by name."""
 
     results: list[Webhook]
 

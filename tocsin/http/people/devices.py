@@ -80,7 +80,7 @@ class UnregisterToken(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Devices(Struct, frozen=True):
-    """All of a person's."""
+    """All devices of a person."""
 
     results: list[Device]
 
