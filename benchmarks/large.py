@@ -3,23 +3,25 @@
 A person has as many notifications in both databases (bench/large_stock.sql), only the number of people differs. Of each
 call the pages that it reads are counted (EXPLAIN, with those of its functions), and the CPU time of PostgreSQL: a busy
 machine changes neither. Then the clean-up removes the oldest day, by the product's own code: rows, CPU, WAL, the
-longest statement, and the vacuum after it. `ROWS="1000000 10000000"` chooses the sizes; ten million take half an hour
-and 20 GB. `--folder` keeps the databases for the next run; without it they are removed.
+longest statement, and the vacuum after it. `ROWS="1000000 10000000"` chooses the sizes; ten million take XX minutes
+and XX GB. `--hard` measures the calls and the clean-up also beside an open snapshot and the writes of an hour, and the
+calls with a million due deliveries. `--folder` keeps the databases for the next run; without it they are removed.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from bench import cpu_limit, large_stock
 from bench.large_clean_up import clean_up_day
+from bench.large_scenes import BACKLOG, fill_backlog, open_snapshot
 from bench.large_stock import Db
 from operations import spent
 from psycopg.conninfo import make_conninfo
@@ -31,6 +33,7 @@ ROWS = (100_000, 1_000_000)
 LEADER = "leader: "  # calls of the leader, whose session has settings of its own
 CPU_SECONDS, MOST = 0.3, 40  # a call is repeated until it took so much, or so often
 Statement = tuple[str, Mapping[str, Any]]
+Found = dict[str, dict[str, tuple[float, float]]]  # pages and microseconds, by call and database
 
 
 def main() -> None:
@@ -38,8 +41,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=list(ROWS))
     parser.add_argument("--folder", type=Path, help="keep the databases here")
     parser.add_argument("--only", default="", help="calls whose names contain this; no clean-up")
+    parser.add_argument(
+        "--hard", action="store_true", help="also beside an open snapshot, and with a backlog"
+    )
     options = parser.parse_args()
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: Found = {}
     with ExitStack() as stack:
         folder = options.folder or Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="tocsin-large-"))
@@ -47,31 +53,70 @@ def main() -> None:
         running = stack.enter_context(large_stock.server(folder))
         for rows in options.rows:
             dsn = large_stock.stocked(running, rows)
-            report(rows, sizes(dsn))
-            for call, statements in CALLS.items():
-                if options.only in call:
-                    found.setdefault(call, []).append(measured(dsn, call, statements))
-            if not options.only:
-                admin = make_conninfo(running.superuser_dsn, dbname=large_stock.name_of(rows))
-                report(rows, clean_up_day(dsn, admin, running.pid))
-    print(table(options.rows, found))
+            admin = make_conninfo(running.superuser_dsn, dbname=large_stock.name_of(rows))
+            place = Place(dsn, admin, running.pid, f"{rows:,}", options.only)
+            report(place.name, sizes(dsn))
+            measure(place, found)
+            clean_up(place)
+            if options.hard:
+                hard(place, found)
+    print(table(found))
 
 
-def report(rows: int, facts: Mapping[str, Any]) -> None:
-    print(f"\n{rows:,} notifications")
+class Place(NamedTuple):
+    """A database with a stock of notifications."""
+
+    dsn: str
+    admin_dsn: str
+    server: int  # process id
+    name: str
+    only: str
+
+
+def measure(place: Place, found: Found, scene: str = "") -> None:
+    """Measures pages and CPU of each call, and prints them."""
+    name = f"{place.name}{scene}"
+    for call, statements in CALLS.items():
+        if place.only in call:
+            found.setdefault(call, {})[name] = measured(place.dsn, call, statements)
+    print(f"\n{name}\n{table(found, name)}", flush=True)
+
+
+def hard(place: Place, found: Found) -> None:
+    """Measures beside an open snapshot and the writes of an hour, then with a backlog of deliveries."""
+    with psycopg.connect(place.admin_dsn, autocommit=True) as admin:
+        with open_snapshot(place.dsn, people_of(admin)):
+            measure(place, found, ", beside a snapshot")
+            clean_up(place, ", beside a snapshot")
+        fill_backlog(admin)
+        measure(place, found, f", {BACKLOG:,} due")
+
+
+def clean_up(place: Place, scene: str = "") -> None:
+    if not place.only:
+        report(place.name + scene, clean_up_day(place.dsn, place.admin_dsn, place.server))
+
+
+def report(name: str, facts: Mapping[str, Any]) -> None:
+    print(f"\n{name} notifications")
     for what, value in facts.items():
         print(f"  {what}: {value}", flush=True)
 
 
-def table(rows: Sequence[int], found: Mapping[str, Sequence[tuple[float, float]]]) -> str:
-    """Returns pages and CPU of each call with each size, and the ratio of the last size to the first."""
-    heads = [f"pages, {each:,}" for each in rows] + [f"us, {each:,}" for each in rows]
-    lines = [" " * 32 + "".join(f"{head:>20}" for head in [*heads, "pages", "us"])]
+def table(found: Found, only: str | None = None) -> str:
+    """Returns pages and CPU of each call in each database, with the ratio to the first."""
+    names = [name for name in next(iter(found.values())) if only in (None, name)]
+    heads = [f"{unit}, {name}" for unit in ("pages", "us") for name in names]
+    width = max(map(len, heads)) + 4
+    lines = [" " * 32 + "".join(f"{head:>{width}}" for head in heads)]
     for call, costs in found.items():
-        pages, cpu = zip(*costs, strict=True)
-        ratios = [f"{each[-1] / each[0]:.2f}x" if each[0] else "" for each in (pages, cpu)]
-        values = [f"{value:,.0f}" for value in (*pages, *cpu)]
-        lines.append(f"{call:<32}" + "".join(f"{text:>20}" for text in [*values, *ratios]))
+        cells = []
+        for unit in (0, 1):
+            first = next(iter(costs.values()))[unit]
+            for name in names:
+                value = costs[name][unit]
+                cells.append(f"{value:,.0f} ({value / first:.2f}x)" if first else f"{value:,.0f}")
+        lines.append(f"{call:<32}" + "".join(f"{text:>{width}}" for text in cells))
     return "\n".join(lines)
 
 

@@ -66,7 +66,8 @@ def stocked(running: embedded_postgres.Postgres, rows: int) -> str:
     name = name_of(rows)
     dsn = make_conninfo(running.dsn, dbname=name)
     with psycopg.connect(running.superuser_dsn, autocommit=True, dbname="postgres") as admin:
-        if not admin.execute("select from pg_database where datname = %s", (name,)).fetchone():
+        known = "select datname from pg_database where datname = %s"
+        if admin.execute(known, (name,)).fetchone() is None:
             admin.execute('drop database if exists "large_new" with (force)')
             admin.execute(f'create database "large_new" owner {embedded_postgres.OWNER}')
             made = make_conninfo(running.dsn, dbname="large_new")

@@ -39,7 +39,9 @@ class NullActor(Actor[object]):
         pass
 
 
-def actors(_settings: object, database: Database, _key: bytes) -> dict[str, Actor[Any]]:
+def actors(
+    _settings: object, database: Database, _key: bytes, _pace: object
+) -> dict[str, Actor[Any]]:
     """Replaces the providers."""
 
     async def presend_check(messages: Sequence[Message]) -> dict[int, CheckResult]:

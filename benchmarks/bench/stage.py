@@ -93,6 +93,7 @@ def program(
         name: value for name, value in os.environ.items() if not name.startswith("TOCSIN_")
     }
     named = {f"TOCSIN_{name.upper()}": value for name, value in (settings or {}).items()}
+    HOME.mkdir(parents=True, exist_ok=True)
     output = (log or HOME / "processes.log").open("ab")
     process = subprocess.Popen(
         [str(part) for part in command],

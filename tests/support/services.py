@@ -134,7 +134,7 @@ async def running(
         yield service
     except BaseException:
         print(
-            f"The log of {command[0]}:\n{service.log[-10_000:]}"
+            f"The log of {command or program}:\n{service.log[-10_000:]}"
         )  # pytest shows it where a test fails
         raise
     finally:
