@@ -6,7 +6,7 @@ together shares a part of the cost. Autovacuum is off; its work is measured as o
 another load, of all operations at once, by two `serve` and three `worker`.
 
 As root each process has a network namespace of its own (bench/hosts.py), and is reached over a network; otherwise all
-of them are on loopback. Mail server, APNs, FCM and Web Push are on the host of the load and always accept. `--add`
+of them are on loopback. The far ends of all channels are on the host of the load and always accept. `--add`
 keeps the rounds of earlier runs, `--check` makes no round.
 """
 

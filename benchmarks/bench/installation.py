@@ -41,7 +41,18 @@ HOSTS = (
 )
 IDLE_SECONDS = 4.0
 WARM_SECONDS = 3.0
-WARM = ("mail", "push", "web push", "stream", "fan-out with mail", "count", "list", "mark read")
+WARM = (
+    "mail",
+    "push",
+    "web push",
+    "webhook",
+    "chat",
+    "stream",
+    "fan-out with mail",
+    "count",
+    "list",
+    "mark read",
+)
 _TABLES = """
     select oid::regclass::text
     from pg_class
@@ -71,7 +82,7 @@ class Installation:
             "vapid_key": new_vapid_key(),
             "allow_private_endpoints": "1",
         }
-        prepare(self.owner, browsers(stack))
+        prepare(self.owner, other_far_ends(stack))
         self._hosts = hosts
         self._fixed = {"postgres": running.pid, "standby": standby_pid}
         self._runner = stack.enter_context(asyncio.Runner())
@@ -188,16 +199,16 @@ class Installation:
         return str(row[0])
 
 
-def browsers(stack: ExitStack) -> list[dict[str, Any]]:
-    """Starts a push service; returns a subscription for each person with a browser."""
-    command = [sys.executable, "-m", "bench.web_push_far_end", str(PEOPLE["w"])]
+def other_far_ends(stack: ExitStack) -> dict[str, Any]:
+    """Starts them; returns a browser's subscription for each person with one, and the addresses of the others."""
+    command = [sys.executable, "-m", "bench.other_far_ends", str(PEOPLE["w"])]
     process = stack.enter_context(
         Popen(command, cwd=Path(__file__).parent.parent, stdin=PIPE, stdout=PIPE, text=True)
     )
     stack.callback(process.kill)
     assert process.stdout is not None
-    made: list[dict[str, Any]] = json.loads(process.stdout.readline())
-    return made
+    found: dict[str, Any] = json.loads(process.stdout.readline())
+    return found
 
 
 @contextmanager

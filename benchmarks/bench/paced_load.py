@@ -1,16 +1,18 @@
 """The calls of apps and people at a steady pace, with exponential gaps between them; counts what it did.
 
 People by the first letter of their id: `p` has an address, `a` an iPhone, `f` an Android phone, `w` a browser that
-accepts pushes, `s` follows the stream, and `r` has 40 unread notifications and reads them.
+accepts pushes, `h` a webhook, `c` a channel of Slack, `s` follows the stream, and `r` has 40 unread notifications and
+reads them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import psycopg
@@ -19,7 +21,8 @@ from psycopg.types.json import Jsonb
 from bench.caller import Caller
 from bench.rounds import until
 
-PEOPLE = {"p": 10_000, "a": 2_000, "f": 2_000, "w": 500, "s": 1_000, "r": 500}
+# Slack takes one message a second for a channel, so there are many of them
+PEOPLE = {"p": 10_000, "a": 2_000, "f": 2_000, "w": 500, "h": 500, "c": 5_000, "s": 1_000, "r": 500}
 UNREAD = 40  # of each reader
 AT_ONCE = 200  # people of a fan-out
 _CONNECTIONS = 8
@@ -65,6 +68,13 @@ _BROWSER = """
     insert into tocsin.device (token, recipient_id, platform, provider, keys)
     values (%s, %s, 'web', 'web_push', %s)
 """
+_TARGET = """
+    insert into tocsin.target (channel, kind, name, url, recipient_id, secrets)
+    select %s, %s, recipient_id, %s || recipient_id, recipient_id, %s
+    from tocsin.recipient
+    where left(recipient_id, 1) = %s
+"""
+_SECRET = "whsec_" + base64.b64encode(b"s" * 24).decode()
 _UNREAD = """
     select notification_id, recipient_id
     from tocsin.notification
@@ -78,15 +88,18 @@ LEFT = """
         or exists (select from tocsin.unread_delta)
         or exists (select from tocsin.delivery d where d.due_at is not null)
 """
-Act = Callable[[], Awaitable[None]]
+Act = Callable[[], Coroutine[Any, Any, None]]
 
 
-def prepare(owner: psycopg.Connection, subscriptions: list[dict[str, Any]]) -> None:
-    """Creates people and event types, in a database without any; the subscriptions are those of the browsers."""
+def prepare(owner: psycopg.Connection, far_ends: dict[str, Any]) -> None:
+    """Creates people and event types, in a database without any; the far ends are those of other_far_ends.py."""
     for statement in _SETUP:
         owner.execute(statement.encode())
-    for number, each in enumerate(subscriptions, start=1):
+    for number, each in enumerate(far_ends["browsers"], start=1):
         owner.execute(_BROWSER, (each["endpoint"], f"w{number}", Jsonb(each["keys"])))
+    secrets = Jsonb([{"secret": _SECRET}])
+    owner.execute(_TARGET, ("webhook", None, far_ends["webhook"] + "-", secrets, "h"))
+    owner.execute(_TARGET, ("chat", "slack", far_ends["chat"], None, "c"))
 
 
 def finish(owner: psycopg.Connection) -> None:
@@ -158,6 +171,14 @@ class PacedLoad:
     async def call_web_push(self) -> None:
         """Notifies a person with one browser."""
         await self._notify(_PUSH, [_one("w")], "web push")
+
+    async def call_webhook(self) -> None:
+        """Notifies a person with a webhook."""
+        await self._notify(_PLAIN, [_one("h")], "webhook")
+
+    async def call_chat(self) -> None:
+        """Notifies a person with a channel of Slack."""
+        await self._notify(_PLAIN, [_one("c")], "chat")
 
     async def call_stream(self) -> None:
         """Notifies a person who has a stream open."""

@@ -7,26 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
 from tests.support.services import running, until
 
 Db = psycopg.Connection[Any]
 WORKER = Path(__file__).parent.parent.parent / "benchmarks" / "bench" / "null_worker.py"
+SENT = "select from tocsin.delivery where state = 'sent'"
 
 
+@pytest.mark.parametrize("arguments", [(), ("bare",)])
 async def test_the_worker_of_the_benchmarks_delivers_rendered_and_constant_messages(
-    db: Db, dsn: str, tmp_path: Path
+    db: Db, dsn: str, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
+    db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Reply')")
     settings = {"database_url": dsn, "public_url": "http://127.0.0.1:1"}
-    for number, arguments in enumerate(([], ["bare"])):
-        program = (sys.executable, str(WORKER), *arguments)
-        async with running(log=tmp_path / "log", program=program, settings=settings):
-            db.execute("select tocsin.notify('forum.new_reply', array['alice'], 'Reply')")
-            await until(lambda number=number: _sent(db) == number + 1)
-
-
-def _sent(db: Db) -> int:
-    row = db.execute("select count(*) from tocsin.delivery where state = 'sent'").fetchone()
-    assert row is not None
-    return int(row[0])
+    program = (sys.executable, str(WORKER), *arguments)
+    async with running(log=tmp_path / "log", program=program, settings=settings):
+        await until(lambda: db.execute(SENT).fetchone() is not None)

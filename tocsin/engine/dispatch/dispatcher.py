@@ -43,6 +43,7 @@ _VACUUM = 2.0
 _VACUUM_SHARE = 20  # times as long as one takes is between two
 _CLEAN_UP = 60.0
 _CHECK_DUE = 0.1
+_LOOK_SHARE = 4  # times as long as a look for what is due takes is between two
 
 # Jobs of one channel at a time: enough to keep all actors busy, few enough that a new event is soon dispatched.
 _JOBS = 8
@@ -136,6 +137,26 @@ class Dispatcher:  # pragma: no mutate block
                     await log_blocking_sessions(session)
 
 
+class DueLooks:
+    """When to look again for what is due. Times are monotonic.
+
+    A look passes over the dead rows that an old snapshot keeps, which can be all of an hour, so looks take a bounded
+    share of the time: the pause after one is four times as long as it took.
+    """
+
+    def __init__(self) -> None:
+        self.earliest = 0.0  # not before this, whatever happens
+        self.next = 0.0  # while there is other work
+        self.soonest = 0.0  # when something is due, as far as the last look saw
+
+    def looked(self, due: Iterable[float], started: float, now: float) -> None:
+        """Plans the next look after one that found these seconds until something is due; negative where it is late."""
+        pause = min((_CHECK_DUE if each <= 0 else each for each in due), default=_IDLE_MOST)
+        self.earliest = now + _LOOK_SHARE * (now - started)
+        self.soonest = max(now + pause, self.earliest)
+        self.next = max(now + min(pause, _CHECK_DUE), self.earliest)
+
+
 class Leader:  # pragma: no mutate block
     """Leads: listens on one connection, and does the work that this finds on another."""
 
@@ -153,8 +174,7 @@ class Leader:  # pragma: no mutate block
         self._vacuum_after = _VACUUM
         self._vacuumed_at = self._cleaned_at = time.monotonic()
         self._vacuum_needed = self._may_vacuum = True
-        self._due_at = 0.0  # when to check what is due (monotonic)
-        self._next_due = 0.0  # seconds until something is, as last checked
+        self._due = DueLooks()
 
     async def lead(self) -> None:
         """Works until a connection is lost or it is cancelled."""
@@ -229,13 +249,14 @@ class Leader:  # pragma: no mutate block
                     channel, share.priority, share.events, each=share.each, lease=_DISPATCH_LEASE
                 )
                 count += self._queue.dispatched(share, results)
-        if time.monotonic() >= self._due_at:
+        if time.monotonic() >= self._due.next:
             count += await self._dispatch_due()
         return count
 
     async def _dispatch_due(self) -> int:
-        count = 0
+        count, started = 0, time.monotonic()
         due = await self._session.next_due()
+        self._due.looked(due.values(), started, time.monotonic())
         if due.get("", 1.0) <= 0:
             count += await self._session.fan_out_due_events(5)
         if due.get("*", 1.0) <= 0:
@@ -248,10 +269,6 @@ class Leader:  # pragma: no mutate block
                     room = _DUE_AT_LEAST
                 if room > 0:
                     count += await self._session.dispatch_due(channel, room, _DISPATCH_LEASE)
-        soonest = min((seconds for seconds in due.values() if seconds > 0), default=_IDLE_MOST)
-        late = any(seconds <= 0 for seconds in due.values())
-        self._due_at = time.monotonic() + (_CHECK_DUE if late else min(soonest, _CHECK_DUE))
-        self._next_due = min(soonest, _CHECK_DUE) if late else soonest
         return count
 
     async def _clean_up(self) -> None:
@@ -272,13 +289,16 @@ class Leader:  # pragma: no mutate block
 
     async def _idle(self) -> None:
         """Waits until the listener finds something, or until something falls due."""
-        await self._dispatch_due()
+        until = self._due.earliest
+        if time.monotonic() >= until:
+            await self._dispatch_due()
+            until = self._due.soonest
         # events that wait for capacity, and what is locked by a transaction, are tried again soon
         completing = (self._invitations, self._pending, self._fan_outs)
         waiting = self._queue or any(each.waiting for each in completing)
-        remaining = _CHECK_DUE if waiting else max(0.0, self._next_due)
+        remaining = _CHECK_DUE if waiting else max(0.0, until - time.monotonic())
         await self._wait_for_scan(min(_IDLE_MOST, remaining))
-        self._due_at = 0.0
+        self._due.next = self._due.earliest
 
 
 async def log_blocking_sessions(session: LeaderSession) -> None:  # pragma: no mutate block
