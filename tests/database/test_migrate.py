@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 from psycopg.conninfo import make_conninfo
 
 from tocsin.engine.store.catalogue_file import default_catalogue
@@ -189,13 +190,10 @@ def test_a_catalogue_is_applied_whole_or_not_at_all(db: Db, dsn: str) -> None:
         "shop.toml",
     )
     assert apply_catalogue(dsn, added) == DEFAULT_TYPES + 1
-    wrong = parse_catalogue(
-        '[event_types]\n"shop.a" = { label = "A", channels = ["email"] }\n'
-        '"shop.b" = { label = "B", channels = ["fax"] }',
-        "shop.toml",
-    )
+    entry = added.event_types["shop.order_sent"]
+    entries = {"shop.a": entry, "shop.b": structs.replace(entry, channels=["fax"])}
     with pytest.raises(psycopg.Error, match="unknown channel 'fax'"):
-        apply_catalogue(dsn, wrong)
+        apply_catalogue(dsn, structs.replace(added, event_types=entries))
     never_waits = parse_catalogue(
         '[event_types]\n"shop.a" = { label = "A", channels = ["email"], delay = { chat = "10m" } }',
         "shop.toml",

@@ -25,6 +25,10 @@ shop = 1
 label = "E"
 channels = "email"
 unread_retention = "12h"
+[event_types."shop.f"]
+label = "F"
+channels = ["emial", "email", "email"]
+delay = { fax = "1m" }
 """
 
 FAULTS = [
@@ -42,6 +46,14 @@ FAULTS = [
     (": event_types.shop: ", "category.name"),
     ('14: event_types."shop.e".channels: ', "Expected array"),
     ('15: event_types."shop.e".unread_retention: ', "a number of days"),
+    (
+        '16: event_types."shop.f": ',
+        "channels has emial",
+        "did you mean email?",
+        "in_app, email, push",
+    ),
+    ('16: event_types."shop.f": ', "channels has email several times", "name it once"),
+    ('16: event_types."shop.f": ', "delay has fax", "in_app, email, push"),
 ]
 
 

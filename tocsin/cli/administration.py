@@ -67,7 +67,7 @@ def event_types_apply(file: Path) -> None:
     from tocsin.migrate import apply_catalogue
 
     count = apply_catalogue(find_dsn(), read_catalogue(file))
-    click.echo(f"The catalogue has {count} event types now.")
+    click.echo(f"The catalogue has {count} event type{'s' * (count != 1)} now.")
 
 
 @click.group()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_origin
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from tocsin.engine.model import Channel
 from tocsin.engine.text import find_fault, is_language
 
 ChannelName = Annotated[str, Meta(pattern="^[a-z][a-z0-9_]*$(?!\n)")]
@@ -158,6 +159,7 @@ def _entry_problems(name: str, entry: object) -> Iterator[tuple[tuple[str, ...],
 
 def _contradictions(entry: EntryDefinition) -> Iterator[str]:
     """Yields contradictions between values that are valid by themselves."""
+    yield from _channel_faults(entry)
     for channel in entry.mandatory:
         if channel not in entry.channels:
             yield f"{channel} is mandatory but not among its channels; add it to channels"
@@ -172,6 +174,24 @@ def _contradictions(entry: EntryDefinition) -> Iterator[str]:
     if entry.throttle and _seconds(entry.throttle.partition("/")[2]) > _LONGEST_THROTTLE:
         yield f"a throttle of {entry.throttle} is longer than a week; use 7d at most"
     yield from _title_faults(entry)
+
+
+def _channel_faults(entry: EntryDefinition) -> Iterator[str]:
+    known = [each.value for each in Channel]
+    named = {
+        "channels": entry.channels,
+        "mandatory": entry.mandatory,
+        "delay": list(entry.delay),
+        "skip_if_read": entry.skip_if_read,
+    }
+    for key, channels in named.items():
+        for channel in dict.fromkeys(channels):
+            if channel not in known:
+                near = get_close_matches(channel[:100], known, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                yield f"{key} has {channel}, which is no channel{hint}; there are {', '.join(known)}"
+            if channels.count(channel) > 1:
+                yield f"{key} has {channel} several times; name it once"
 
 
 def _title_faults(entry: EntryDefinition) -> Iterator[str]:
