@@ -235,6 +235,13 @@ async def test_administrators_find_who_was_notified_of_what_and_why(
     assert (await machine.get(EVENTS, params={"since": "yesterday"})).status_code == 422
 
 
+async def test_one_of_several_puts_at_once_creates_the_person(machine: httpx.AsyncClient) -> None:
+    for person in ("eve", "finn", "gil"):
+        puts = [machine.put(f"/api/recipients/{person}/", json={"name": f"{n}"}) for n in range(12)]
+        statuses = [each.status_code for each in await asyncio.gather(*puts)]
+        assert sorted(statuses) == [200] * 11 + [201]
+
+
 async def test_a_person_is_put_read_exported_and_erased(
     machine: httpx.AsyncClient, new_notification: NewNotification, alice: httpx.AsyncClient
 ) -> None:

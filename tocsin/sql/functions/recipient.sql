@@ -1,3 +1,40 @@
+-- Creates a person, or changes what is not null; returns whether the person was created.
+create or replace function tocsin.store_recipient(
+    _id text,
+    _email text,
+    _name text,
+    _locale text,
+    _timezone text,
+    _avatar_url text
+) returns boolean
+language plpgsql
+as $$
+declare
+    _created boolean;
+begin
+    perform tocsin.check_recipient(_id, _email, _name, _locale, _timezone, _avatar_url);
+    insert into tocsin.recipient as r (recipient_id, email, name, locale, timezone, avatar_url)
+    values (_id, _email, _name, _locale, _timezone, nullif(_avatar_url, ''))
+    on conflict (recipient_id) do update
+    set email = coalesce(excluded.email, r.email),
+        name = coalesce(excluded.name, r.name),
+        locale = coalesce(excluded.locale, r.locale),
+        timezone = coalesce(excluded.timezone, r.timezone),
+        avatar_url = nullif(coalesce(_avatar_url, r.avatar_url), ''),
+        updated_at = now()
+    -- an app may call it at each sign-in: only changes are written
+    where (r.email, r.name, r.locale, r.timezone, r.avatar_url) is distinct from (
+        coalesce(excluded.email, r.email),
+        coalesce(excluded.name, r.name),
+        coalesce(excluded.locale, r.locale),
+        coalesce(excluded.timezone, r.timezone),
+        nullif(coalesce(_avatar_url, r.avatar_url), '')
+    )
+    returning r.xmax = 0 into _created;
+    return coalesce(_created, false);
+end
+$$;
+
 -- Creates a recipient or changes what is not null; an empty avatar_url removes the picture.
 create or replace function tocsin.upsert_recipient(
     id text,
@@ -13,24 +50,7 @@ set search_path = pg_catalog, pg_temp
 set standard_conforming_strings = on
 as $$
 begin
-    perform tocsin.check_recipient($1, $2, $3, $4, $5, $6);
-    insert into tocsin.recipient as r (recipient_id, email, name, locale, timezone, avatar_url)
-    values ($1, $2, $3, $4, $5, nullif($6, ''))
-    on conflict (recipient_id) do update
-    set email = coalesce(excluded.email, r.email),
-        name = coalesce(excluded.name, r.name),
-        locale = coalesce(excluded.locale, r.locale),
-        timezone = coalesce(excluded.timezone, r.timezone),
-        avatar_url = nullif(coalesce($6, r.avatar_url), ''),
-        updated_at = now()
-    -- an app may call it at each sign-in: only changes are written
-    where (r.email, r.name, r.locale, r.timezone, r.avatar_url) is distinct from (
-        coalesce(excluded.email, r.email),
-        coalesce(excluded.name, r.name),
-        coalesce(excluded.locale, r.locale),
-        coalesce(excluded.timezone, r.timezone),
-        nullif(coalesce($6, r.avatar_url), '')
-    );
+    perform tocsin.store_recipient($1, $2, $3, $4, $5, $6);
 end
 $$;
 

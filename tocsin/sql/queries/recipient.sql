@@ -45,16 +45,7 @@ where d.token = tocsin.stored_token(d.provider, :token)
 
 -- name: upsert_recipient
 -- Creates a recipient or changes what is not null; returns whether it was created.
-with known as (
-    select exists (
-        select
-        from tocsin.recipient r
-        where r.recipient_id = :recipient_id
-    ) as known
-)
-select not k.known
-from known k
-cross join tocsin.upsert_recipient(:recipient_id, :email, :name, :locale, :timezone, :avatar_url);
+select tocsin.store_recipient(:recipient_id, :email, :name, :locale, :timezone, :avatar_url);
 
 -- name: get_recipient
 -- One person.
