@@ -153,6 +153,8 @@ async def test_an_idempotency_key_creates_one_event_and_the_replay_is_marked(
     assert rows(db, "event") == 1
     long = await machine.post(EVENTS, json=event(), headers={"Idempotency-Key": "x" * 256})
     assert long.status_code == 422
+    assert long.json()["detail"] == "Idempotency-Key is not 1 to 255 characters in one line."
+    assert long.json()["errors"][0]["message"].startswith("Idempotency-Key is not 1 to 255")
 
 
 async def test_concurrent_calls_with_one_key_notify_once(

@@ -277,8 +277,11 @@ def _preview(posted: PostedEvent, previewed: Previewed) -> Preview:
 
 def _in_http_terms(error: Invalid) -> Invalid:
     """Returns the error for HTTP, where the key is a header and no argument."""
-    fields = [(_KEY if name == "idempotency_key" else name, text) for name, text in error.fields]
-    return Invalid(str(error), *fields)
+    argument = "idempotency_key"
+    if all(name != argument for name, _ in error.fields):
+        return error
+    fields = [(_KEY, text.replace(argument, _KEY)) for _, text in error.fields]
+    return Invalid(str(error).replace(argument, _KEY), *fields)
 
 
 class EventNotification(Struct, frozen=True):
