@@ -192,6 +192,72 @@ async def test_the_mail_groups_what_is_new_and_leaves_out_what_was_taken_back(
     assert email["deliveries"][0]["state"] == "sent"
 
 
+async def test_why_tells_what_the_mail_left_out_from_what_was_in_it(
+    alice: httpx.AsyncClient,
+    db: Db,
+    dsn: str,
+    database: Database,
+    mailbox: MailCatcher,
+    tmp_path: Path,
+) -> None:
+    await alice.patch(PREFERENCES, json={"frequency": "daily"})
+    db.execute("select tocsin.upsert_recipient('alice', 'alice@example.com')")
+    db.execute("select tocsin.subscribe('alice', 'forum.thread:1')")
+    event_ids = [
+        row[0]
+        for call in (
+            "notify('election.opened', array['alice'], 'Kept')",
+            "notify('election.opened', array['alice'], 'Cancelled')",
+            "notify('learning.assigned', array['alice'], 'Withdrawn', subject => 'course:1')",
+            "notify('forum.new_reply', array['alice'], 'Turned off')",
+            "notify_topic('forum.thread:1', 'forum.mention', 'Muted')",
+        )
+        if (row := db.execute(f"select tocsin.{call}").fetchone())
+    ]
+    db.execute("select tocsin.cancel(%s)", (event_ids[1],))
+    db.execute("select tocsin.withdraw('course:1')")
+    overrides = {"forum.new_reply": {"email": False}}
+    await alice.patch("/api/notification-preferences/", json={"overrides": overrides})
+    db.execute("select tocsin.subscribe('alice', 'forum.thread:1', 'muted')")
+    await make_digests(database, tomorrow())
+    settings = {
+        "database_url": dsn,
+        "smtp_url": mailbox.url,
+        "public_url": "https://notify.example",
+        "data_dir": str(tmp_path),
+    }
+    async with running("worker", log=tmp_path / "worker.log", settings=settings):
+        await until(lambda: digests(db)[0][1] == "sent")
+    # what comes after the mail changes nothing of it
+    overrides = {"election.opened": {"email": False}}
+    await alice.patch("/api/notification-preferences/", json={"overrides": overrides})
+
+    (mail,) = mails(tmp_path / "mails")
+    assert mail["subject"] == "Kept"
+    emails = []
+    for event_id in event_ids:
+        row = db.execute(
+            "select notification_id from tocsin.notification where event_id = %s", (event_id,)
+        ).fetchone()
+        assert row
+        why = (await alice.get(f"/api/notifications/{row[0]}/why/")).json()
+        emails.append(channel(why, "email"))
+    ends = [
+        (each["state"], each["reason"], len(each["attempts"]))
+        for email in emails
+        for each in email["deliveries"]
+    ]
+    assert ends == [
+        ("sent", None, 1),
+        ("cancelled", "cancelled", 0),
+        ("cancelled", "withdrawn", 0),
+        ("skipped", "opted_out_since", 0),
+        ("skipped", "muted", 0),
+    ]
+    assert ["The digest was sent." in email["sentence"] for email in emails] == [True] + [False] * 4
+    assert "you turned it off in the meantime" in emails[3]["sentence"]
+
+
 async def test_one_that_somebody_is_just_changing_keeps_no_other_waiting(
     alice: httpx.AsyncClient,
     bob: httpx.AsyncClient,

@@ -183,6 +183,35 @@ where e.cancelled_at is null
         )
     );
 
+-- Why a notification of a digest was not in its mail, which was checked at a time: what was so by then and still is. Null: it
+-- was in the mail.
+create or replace function tocsin.left_out_of_digest(_notification tocsin.notification, _event tocsin.event, _checked_at timestamptz)
+returns text
+language sql stable
+as $$
+    select case
+        when _event.cancelled_at <= _checked_at then tocsin.left_inbox(_event, null)
+        when (
+            select p.updated_at <= _checked_at and not p.enabled
+            from tocsin.preference p
+            where p.recipient_id = _notification.recipient_id
+                and p.channel = 'email'
+                and p.scope in (_notification.event_type, split_part(_notification.event_type, '.', 1) || '.*', '*')
+            order by p.scope = _notification.event_type desc, p.scope <> '*' desc
+            limit 1
+        ) then 'opted_out_since'
+        when exists (
+            select
+            from tocsin.subscription s
+            where s.topic = _event.topic
+                and s.recipient_id = _notification.recipient_id
+                and s.event_id = 0
+                and s.level = 'muted'
+                and s.updated_at <= _checked_at
+        ) then 'muted'
+    end
+$$;
+
 -- The notifications in a digest at this moment; the check right before sending compares them with what was rendered.
 create or replace function tocsin.digest_contents(_digest_id bigint) returns bigint[]
 language sql stable

@@ -168,7 +168,7 @@ cross join lateral (
             'due_at', d.due_at,
             'digest', d.digest,
             'settled_at', d.settled_at,
-            'mail_event', case when d.channel = 'email' then tocsin.mail_event_of(d.delivery_id, d.burst_id) end,
+            'mail_event', case when d.channel = 'email' and not d.left_out then tocsin.mail_event_of(d.delivery_id, d.burst_id) end,
             -- not one that moved to another person since
             'device', (
                 select jsonb_build_object(
@@ -190,19 +190,34 @@ cross join lateral (
                 )
                 from tocsin.attempt a
                 where a.delivery_id = d.delivery_id
+                    and not d.left_out
             )
         )
         order by d.delivery_id
     ) as deliveries
     from (
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, w.settled_at, w.burst_id, false as digest
+        select
+            w.delivery_id, w.channel, w.state::text, w.reason, w.address, w.due_at, w.device_id, w.target_id, w.settled_at, w.burst_id,
+            false as digest, false as left_out
         from tocsin.delivery w
         where w.notification_id = n.notification_id
         union all
-        -- the digest in which it was
-        select w.delivery_id, w.channel, w.state, w.reason, w.address, w.due_at, w.device_id, w.target_id, w.settled_at, w.burst_id, true
+        -- the digest in which it was, or that left it out
+        select
+            w.delivery_id,
+            w.channel,
+            case
+                when l.reason is null then w.state::text
+                when e.cancelled_at is null then 'skipped'
+                else 'cancelled'
+            end,
+            coalesce(l.reason, w.reason), w.address, w.due_at, w.device_id, w.target_id, w.settled_at, w.burst_id,
+            true, l.reason is not null
         from tocsin.digest_item i
         join tocsin.delivery w using (digest_id)
+        cross join lateral (
+            select case when w.state = 'sent' then tocsin.left_out_of_digest(n, e, coalesce(w.checked_at, w.settled_at)) end
+        ) l (reason)
         where i.notification_id = n.notification_id
     ) d
 ) d
