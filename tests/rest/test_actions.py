@@ -47,7 +47,7 @@ def press(client: httpx.AsyncClient, notification: int, key: str) -> Any:
     return client.post(f"/api/notifications/{notification}/actions/{key}/")
 
 
-def chosen(db: Db, after: int = 0) -> list[Any]:
+def chosen(db: Db, after: int | None = 0) -> list[Any]:
     return db.execute(
         "select seq, event_id, recipient, key from tocsin.actions_since(%s)", (after,)
     ).fetchall()
@@ -83,6 +83,8 @@ async def test_the_first_press_counts_and_marks_read(
     rows = chosen(db)
     assert [row[1:] for row in rows] == [(event, "alice", "accept")]
     assert chosen(db, rows[-1][0]) == []
+    # max(seq) of an app that has handled none yet
+    assert chosen(db, None) == rows
 
 
 async def test_what_is_not_there_is_a_404(

@@ -75,7 +75,7 @@ as $$
 $$;
 
 -- What people chose after this number, in the order of the commits, at most 1,000: the app keeps the last number that it has
--- read, and passes it next time. No lower number comes later.
+-- read, and passes it next time; null is 0. No lower number comes later.
 create or replace function tocsin.actions_since(after bigint default 0) returns table (
     seq bigint,
     event_id bigint,
@@ -89,7 +89,7 @@ set search_path = pg_catalog, pg_temp
 as $$
     select a.seq, a.event_id, a.recipient_id, a.key, a.at
     from tocsin.action a
-    where a.seq > $1
+    where a.seq > coalesce($1, 0)
     order by a.seq
     limit 1000
 $$;
