@@ -4,7 +4,7 @@ A person has as many notifications in each database (bench/large_stock.sql), onl
 call the pages that it reads are counted (EXPLAIN, with those of its functions), and the CPU time of PostgreSQL: a busy
 machine changes neither. Then the clean-up removes the oldest day, by the product's own code: rows, CPU, WAL, the
 longest statement, and the vacuum after it. `ROWS="1000000 10000000"` chooses the sizes; 50 million take 45 minutes and
-65 GB. `--hard` measures the calls and the clean-up beside an open snapshot and the writes of an hour, too, and the calls
+65 GB. `--hard` measures the calls and the clean-up beside an open snapshot and the writes of an hour, and the calls
 with a million due deliveries. `--folder` keeps the databases for the next run; without it they are removed.
 """
 

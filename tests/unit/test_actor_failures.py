@@ -97,9 +97,9 @@ async def test_a_stop_in_the_middle_of_a_timeout_still_stops() -> None:
         ) -> SendResult | RetryNow:
             try:
                 return await super().transmit(connection, envelope)
-            finally:  # closes slowly
+            finally:  # closes until it is cancelled
                 self.closing = True
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(60)
 
     actor = Clinging(Checks(), lambda each: hang(each, committed=False), deadline=0.01)
     await actor.start()
