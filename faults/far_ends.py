@@ -67,7 +67,7 @@ class Smtp(asyncio.Protocol):
         self._journal = journal
         self._delay = delay
         self._rest = b""
-        self._in_data = False
+        self._in_data = self._taking = False
         self._to = ""
         self._began = 0.0
         self.hangs = False
@@ -83,14 +83,18 @@ class Smtp(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._rest += data
-        while not self._transport.is_closing():
+        self._read()
+
+    def _read(self) -> None:
+        """Handles what came, in its order: commands behind a body wait until it has its reply (RFC 2920)."""
+        while not (self._taking or self._transport.is_closing()):
             end = b"\r\n.\r\n" if self._in_data else b"\r\n"
             line, found, rest = self._rest.partition(end)
             if not found:
                 return
             self._rest = rest
             if self._in_data:
-                self._in_data = False
+                self._in_data, self._taking = False, True
                 asyncio.get_running_loop().call_later(self._delay, self._take, line)
             else:
                 self._command(line)
@@ -132,6 +136,9 @@ class Smtp(asyncio.Protocol):
         self.hangs = mode in {"hang", "hang_after_data"}
         if mode in {"reset", "drop_after_data", "421"}:
             self._transport.close()
+        elif not self.hangs:
+            self._taking = False
+            self._read()
 
     def _note(self, content: bytes, **more: Any) -> None:
         mail = message_from_bytes(content, policy=policy.SMTP)
